@@ -1,0 +1,1 @@
+"""Small, randomly initialised models of many architectures, for tests and support tables."""
