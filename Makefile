@@ -1,0 +1,54 @@
+# Everything a newcomer runs. `make` alone lists the targets.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.sentei-installed
+JOBS   ?= 2
+PYTEST_ARGS ?=
+
+# One thread a worker: two workers with a pool each on two cores only wait for each other.
+THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format zoo bench docs clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(STAMP) ## make .venv with everything the tests need
+
+# A .venv that is already there is kept; one without a working Python (copied from elsewhere,
+# or half made) is made anew. pip runs again only when pyproject.toml has changed.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("sentei needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + "; try: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@
+
+demo: $(STAMP) ## train, prune, fine-tune, save, load in a fresh process: under two minutes
+	$(BIN)/python examples/demo.py
+
+test: lint ## lint, types and all tests: 15 minutes at most
+	$(THREADS) timeout 900 $(BIN)/python -m pytest -q -n $(JOBS) $(PYTEST_ARGS)
+
+lint: $(STAMP) ## ruff, and mypy --strict on the graph engine
+	$(BIN)/ruff check .
+	@if [ -d src/sentei/graph ]; then $(BIN)/mypy; fi
+
+format: $(STAMP) ## let ruff put imports and layout in order
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+zoo: $(STAMP) ## prune every network of the model zoo and verify each
+	$(THREADS) $(BIN)/python -m sentei.zoo
+
+bench: $(STAMP) ## time the engine: benchmarks/*.py, one after the other
+	@ls benchmarks/*.py >/dev/null 2>&1 || { echo "no benchmarks/*.py yet"; exit 1; }
+	@set -e; for f in benchmarks/*.py; do echo "== $$f"; $(BIN)/python $$f; done
+
+docs: ## build the site (none yet)
+	@echo "there is no site yet; README.md and the docstrings are the documentation"; exit 1
+
+clean: ## remove caches, keep .venv
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist
+	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
