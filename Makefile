@@ -40,7 +40,7 @@ format: $(STAMP) ## let ruff put imports and layout in order
 	$(BIN)/ruff format .
 
 zoo: $(STAMP) ## prune every network of the model zoo and verify each
-	$(THREADS) $(BIN)/python -m sentei.zoo
+	$(THREADS) $(BIN)/python -m zoo
 
 bench: $(STAMP) ## time the engine: benchmarks/*.py, one after the other
 	@ls benchmarks/*.py >/dev/null 2>&1 || { echo "no benchmarks/*.py yet"; exit 1; }
