@@ -89,7 +89,7 @@ def finetune(
 
     >>> line = nn.Linear(1, 1)
     >>> x = torch.linspace(-1, 1, 64)[:, None]
-    >>> _ = finetune(line, (x, 3 * x), epochs=50, lr=0.2, progress=False, loss=F.mse_loss)
+    >>> _ = finetune(line, (x, 3 * x), 20, lr=0.2, batch_size=8, progress=False, loss=F.mse_loss)
     >>> round(line.weight.item(), 2)
     3.0
     """
