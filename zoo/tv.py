@@ -1,0 +1,76 @@
+"""Every torchvision model, untrained, with about the smallest input it takes."""
+
+import inspect
+
+import torch
+from torchvision import models
+
+from .registry import Example, register
+
+# The first prefix that matches a model's name counts.
+SIDES = {
+    "densenet": 32,
+    "inception_v3": 96,
+    "maxvit": 224,
+    "quantized_inception_v3": 96,
+    "quantized_res": 32,
+    "resn": 32,
+    "vgg": 32,
+    "vit_h_14": 56,
+    "wide_resnet": 32,
+}
+CLIPS = {
+    "mc3": (4, 32, 32),
+    "mvit": (8, 64, 64),
+    "r2plus1d": (4, 32, 32),
+    "r3d": (4, 32, 32),
+    "s3d": (14, 64, 64),
+    "swin3d": (4, 64, 64),
+}
+DETECTORS = ("fasterrcnn", "fcos", "keypointrcnn", "maskrcnn", "retinanet", "ssd")
+
+OPTIONS = {
+    # Detectors resize what they are given, by default to 800 pixels; the two SSDs cannot do less.
+    **{prefix: {"min_size": 96, "max_size": 128} for prefix in DETECTORS[:-1]},
+    "ssd": {},
+    # The default draws from a truncated normal, slowly and with a warning.
+    "googlenet": {"init_weights": False},
+    "quantized_googlenet": {"init_weights": False},
+    "inception_v3": {"init_weights": False},
+    "quantized_inception_v3": {"init_weights": False},
+    "mvit": {"spatial_size": (64, 64), "temporal_size": 8},
+    "vit_h_14": {"image_size": 56},
+    "vit_": {"image_size": 64},
+}
+
+
+def lookup(table: dict, name: str, default: object) -> object:
+    return next((value for prefix, value in table.items() if name.startswith(prefix)), default)
+
+
+def inputs(name: str) -> tuple:
+    """The positional arguments of one forward call."""
+    if name.startswith("raft"):
+        return torch.rand(1, 3, 128, 128), torch.rand(1, 3, 128, 128)
+    if name.startswith(DETECTORS):
+        return ([torch.rand(3, 96, 96), torch.rand(3, 80, 96)],)
+    clip = lookup(CLIPS, name, None)
+    if clip is not None:
+        return (torch.randn(1, 3, *clip),)
+    side = lookup(SIDES, name, 64)
+    return (torch.randn(1 if side > 100 else 2, 3, side, side),)
+
+
+def add(name: str) -> None:
+    builder = models.get_model_builder(name)
+    options = dict(lookup(OPTIONS, name, {}))
+    if "weights_backbone" in inspect.signature(builder).parameters:
+        options["weights_backbone"] = None
+
+    @register(f"torchvision/{name}", "torchvision")
+    def build() -> Example:
+        return Example(builder(weights=None, **options), inputs(name))
+
+
+for _name in models.list_models():
+    add(_name)
