@@ -1,0 +1,188 @@
+"""Walk the tapes with the rules: the axes of every tensor, and what the code needs to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sentei.graph import rules
+from sentei.graph.axis import Axis, Dim, Fixed, dims, pin, resolve
+from sentei.graph.rules import Facts, Traced, is_pointwise, pointwise, recording
+from sentei.graph.rules.base import _where, same
+from sentei.graph.tape import AttributeKey, Node, Tape, Value, flatten
+from sentei.graph.ties import Solution, solve
+
+__all__ = ["Analysis", "analyze_tapes"]
+
+
+@dataclass
+class Analysis:
+    """Everything known about a model's axes.
+
+    parameters: name -> axes of parameters, buffers and tensor attributes.
+    """
+
+    tapes: list[Tape]
+    parameters: dict[str, list[Axis]]
+    values: dict[int, list[Axis]]
+    facts: Facts
+    attributes: dict[AttributeKey, int]
+    solution: Solution = field(default_factory=lambda: Solution({}, []))
+
+    def axes(self, value: Value) -> list[Axis]:
+        """The axes of a value on any of the tapes."""
+        return self.values.get(id(value)) or [Fixed(n) for n in value.shape]
+
+    def free_dims(self) -> list[Dim]:
+        """Unpinned dims of floating-point parameters, in the order of the parameters."""
+        found: dict[Dim, None] = {}
+        for name, axes in self.parameters.items():
+            if self.origins[name] != "buffer":
+                for axis in axes:
+                    found.update(dict.fromkeys(dims(axis)))
+        return [dim for dim in found if dim.pinned is None]
+
+    origins: dict[str, str] = field(default_factory=dict)
+
+
+def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
+    """Apply the rules to every operator of every tape; parameters are shared between tapes."""
+    tapes = list(tapes)
+    analysis = Analysis(tapes, {}, {}, Facts(), {})
+    for tape in tapes:
+        analysis.attributes.update(tape.attributes)
+        for name, value in tape.parameters.items():
+            if name not in analysis.parameters:
+                analysis.parameters[name] = [Dim(n) if n > 1 else Fixed(n) for n in value.shape]
+                analysis.origins[name] = value.origin
+            analysis.values[id(value)] = analysis.parameters[name]
+    if any("torchvision" in node.name for tape in tapes for node in tape.nodes):
+        from sentei.graph.rules import vision
+
+        vision.register()
+    with recording(analysis.facts) as current:
+        for tape in tapes:
+            for node in tape.nodes:
+                current[-1] = node
+                _apply(analysis, node)
+            for value in tape.outputs:
+                for axis in analysis.axes(value):
+                    pin(axis, "model output")
+    _pin_repeated(analysis)
+    relevant = {d for axes in analysis.parameters.values() for a in axes for d in dims(a)}
+    analysis.solution = solve(analysis.facts, analysis.axes, analysis.attributes, relevant)
+    return analysis
+
+
+def _apply(analysis: Analysis, node: Node) -> None:
+    if not node.outputs:
+        return
+
+    def traced(tree: Any) -> Any:
+        if type(tree) is Value:
+            axes = analysis.values.get(id(tree))
+            if axes is None:
+                why = "model input" if tree.origin == "input" else "constant made outside the model"
+                axes = [Fixed(n, why) for n in tree.shape]
+                analysis.values[id(tree)] = axes
+            return Traced(tree, axes)
+        if type(tree) in (tuple, list):
+            return [traced(x) for x in tree]
+        return tree
+
+    args = tuple(traced(a) for a in node.args)
+    kwargs = {k: traced(v) for k, v in node.kwargs.items()}
+    packet = getattr(node.op, "overloadpacket", node.op)
+    function = rules.RULES.get(node.op) or rules.RULES.get(packet)
+    try:
+        if function is not None:
+            result = function(*args, **kwargs)
+        elif is_pointwise(node.op):
+            result = pointwise(node, args, kwargs)
+        else:
+            result = _unknown(analysis, node, args, kwargs)
+        outcomes = _outcomes(node, result)
+        if outcomes is None:
+            outcomes = _opaque(node, args, kwargs)
+    except (TypeError, IndexError, ValueError, AttributeError, AssertionError) as error:
+        # A call this rule was not written for: be safe, and say so.
+        analysis.facts.unknown[f"{node.name} ({error})"] = 1
+        outcomes = _opaque(node, args, kwargs)
+    for value, axes in zip(node.outputs, outcomes, strict=False):
+        known = analysis.values.get(id(value))
+        if known is None:
+            analysis.values[id(value)] = axes
+        elif known is not axes:
+            for old, new in zip(known, axes, strict=True):
+                same(old, new)
+
+
+def _outcomes(node: Node, result: Any) -> list[list[Axis]] | None:
+    """The rule's answer, one list of axes an output; None if it does not fit the shapes."""
+    if result is None:
+        return None
+    per_output = list(result) if isinstance(result, tuple) else [result] * len(node.outputs)
+    out: list[list[Axis]] = []
+    for i, value in enumerate(node.outputs):
+        axes = per_output[i] if i < len(per_output) else None
+        if axes is None:
+            axes = [None] * len(value.shape)
+        if len(axes) != len(value.shape):
+            if i == 0:
+                raise ValueError(f"rule gives {len(axes)} axes for a result of shape {value.shape}")
+            axes = [None] * len(value.shape)
+        filled: list[Axis] = []
+        for axis, n in zip(axes, value.shape, strict=True):
+            if axis is None or (axis.size != n and isinstance(axis, Fixed)):
+                filled.append(Fixed(n, f"computed by {node.name.split('.')[1]}"))
+            elif axis.size != n:
+                raise ValueError(f"rule gives an axis of size {axis.size} where the result has {n}")
+            else:
+                filled.append(axis)
+        out.append(filled)
+    return out
+
+
+def _opaque(node: Node, args: Any, kwargs: Any) -> list[list[Axis]]:
+    """Pin what went in; what comes out is data."""
+    why = f"{_where()} does not treat it unit by unit"
+    for tensor in flatten((args, kwargs)):
+        if isinstance(tensor, Traced):
+            for axis in tensor.axes:
+                pin(axis, why)
+    return [[Fixed(n, why) for n in v.shape] for v in node.outputs]
+
+
+def _unknown(analysis: Analysis, node: Node, args: Any, kwargs: Any) -> Any:
+    tensors = [t for t in flatten((args, kwargs)) if isinstance(t, Traced)]
+    if not any(not isinstance(resolve(a), Fixed) for t in tensors for a in t.axes):
+        return [None] * len(node.outputs[0].shape) if len(node.outputs) == 1 else tuple(
+            [None] * len(v.shape) for v in node.outputs
+        )  # fmt: skip
+    analysis.facts.unknown[node.name] = analysis.facts.unknown.get(node.name, 0) + 1
+    why = f"no rule for {node.name}"
+    for tensor in tensors:
+        for axis in tensor.axes:
+            pin(axis, why)
+    return None
+
+
+def _pin_repeated(analysis: Analysis) -> None:
+    """A dim that occurs twice in one product removes a cross of positions: not a slice."""
+    for axes in analysis.parameters.values():
+        for axis in axes:
+            _find_repeats(resolve(axis))
+
+
+def _find_repeats(axis: Axis) -> None:
+    parts = getattr(axis, "parts", ())
+    if type(axis).__name__ == "Product":
+        seen: set[Dim] = set()
+        for part in parts:
+            inside = set(dims(part))
+            for dim in inside & seen:
+                dim.pinned = dim.pinned or "occurs twice in one dimension"
+            seen |= inside
+    for part in parts:
+        _find_repeats(part)

@@ -1,0 +1,186 @@
+"""Costs as formulas in the widths: no model is needed to know what a plan would cost.
+
+Counted: one MAC is one multiply-add in a contraction (linear, matrix products, einsum, convolutions,
+attention, recurrent layers), without biases, normalisation, activations and pooling. This is what
+`torch.utils.flop_counter` counts, over two. Parameters are counted once however often they are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+from sentei.graph.analysis import Analysis
+from sentei.graph.axis import Axis, Dim, Fixed
+from sentei.graph.tape import Node, Value
+from sentei.graph.ties import Poly, size_of
+
+__all__ = ["Cost", "CostModel"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs on the example input.
+
+    params: number of parameters. macs: multiply-adds of one forward pass.
+    activations: elements that the operators write (views excluded).
+    bytes: parameter bytes at their stored types.
+    """
+
+    params: int
+    macs: int
+    activations: int
+    bytes: int
+
+
+class CostModel:
+    """The cost formulas of an analysis."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self._analysis = analysis
+
+    @cached_property
+    def params(self) -> Poly:
+        return self._parameters(lambda value: 1)
+
+    @cached_property
+    def bytes(self) -> Poly:
+        return self._parameters(lambda value: value.dtype.itemsize)
+
+    def _parameters(self, weight: Callable[[Value], int]) -> Poly:
+        total: dict[tuple[Dim, ...], int] = {}
+        for name, value in self._analysis.tapes[0].parameters.items():
+            if value.origin == "parameter":
+                _add(total, weight(value), self._analysis.parameters[name])
+        return Poly.of(total)
+
+    @cached_property
+    def macs(self) -> Poly:
+        total: dict[tuple[Dim, ...], int] = {}
+        for node in self._analysis.tapes[0].nodes:
+            for coefficient, axes in node_macs(node, self._analysis.axes):
+                _add(total, coefficient, axes)
+        return Poly.of(total)
+
+    @cached_property
+    def activations(self) -> Poly:
+        total: dict[tuple[Dim, ...], int] = {}
+        for node in self._analysis.tapes[0].nodes:
+            if not node.op.is_view:
+                for value in node.outputs:
+                    _add(total, 1, self._analysis.axes(value))
+        return Poly.of(total)
+
+    def evaluate(self, kept: Callable[[Dim], int]) -> Cost:
+        """The cost when `kept(dim)` units remain of each dim."""
+        return Cost(
+            params=self.params.value(kept),
+            macs=self.macs.value(kept),
+            activations=self.activations.value(kept),
+            bytes=self.bytes.value(kept),
+        )
+
+
+def _add(total: dict[tuple[Dim, ...], int], coefficient: int, axes: list[Axis]) -> None:
+    poly = Poly.constant(coefficient)
+    for axis in axes:
+        poly = poly * size_of(axis)
+    for monomial, c in poly.terms:
+        total[monomial] = total.get(monomial, 0) + c
+
+
+Axes = Callable[[Value], list[Axis]]
+
+
+def node_macs(node: Node, axes: Axes) -> list[tuple[int, list[Axis]]]:
+    """The multiply-adds of one operator as a sum of (coefficient, axes to multiply)."""
+    name = node.name.split(".")[1]
+    count = _COUNTS.get(name)
+    return count(node, axes) if count is not None else []
+
+
+def _linear(node: Node, axes: Axes) -> Any:
+    x, weight = node.args[0], node.args[1]
+    return [(1, [*axes(x)[:-1], *axes(weight)])]
+
+
+def _matmul(node: Node, axes: Axes) -> Any:
+    a, b = node.args[-2:] if node.name.startswith(("aten.addmm", "aten.baddbmm")) else node.args[:2]
+    out = axes(node.outputs[0])
+    return [(1, [*out, axes(a)[-1]])]
+
+
+def _convolution(node: Node, axes: Axes) -> Any:
+    weight, out = node.args[1], node.outputs[0]
+    n = len(weight.shape) - 2
+    transposed = "transpose" in node.name or (len(node.args) > 6 and node.args[6] is True)
+    space = axes(node.args[0])[-n:] if transposed else axes(out)[-n:]
+    return [(1, [*axes(out)[: -n - 1], *space, *axes(weight)])]
+
+
+def _attention(node: Node, axes: Axes) -> Any:
+    query, key, value = node.args[:3]
+    scores = [*axes(node.outputs[0])[:-1], axes(key)[-2]]
+    return [(1, [*scores, axes(query)[-1]]), (1, [*scores, axes(value)[-1]])]
+
+
+def _recurrent(node: Node, axes: Axes) -> Any:
+    x = axes(node.args[0])
+    weights = next(
+        a for a in node.args[1:] if isinstance(a, list) and a and len(a[0].shape) == 2
+    )
+    return [(1, [*x[:-1], *axes(w)]) for w in weights if len(w.shape) == 2]
+
+
+def _cell(node: Node, axes: Axes) -> Any:
+    x = axes(node.args[0])
+    return [(1, [*x[:-1], *axes(w)]) for w in node.args[2:4]]
+
+
+def _einsum(node: Node, axes: Axes) -> Any:
+    equation = node.args[0].replace(" ", "").partition("->")[0]
+    letters: dict[str, Axis] = {}
+    extra: list[Axis] = []
+    if len(node.args[1]) < 2:
+        return []
+    for term, value in zip(equation.split(","), node.args[1], strict=True):
+        own = axes(value)
+        before, dots, after = term.partition("...")
+        if dots:
+            middle = own[len(before) : len(own) - len(after)]
+            extra = middle if prod(a.size for a in middle) > prod(a.size for a in extra) else extra
+        pairs = [*zip(before, own, strict=False), *zip(after[::-1], own[::-1], strict=False)]
+        for letter, axis in pairs:
+            if letter not in letters or letters[letter].size == 1:
+                letters[letter] = axis
+    return [(1, [*letters.values(), *extra])]
+
+
+def _grouped(node: Node, axes: Axes) -> Any:
+    x, weight = node.args[0], node.args[1]
+    return [(1, [*axes(x), axes(weight)[-1]])]
+
+
+def _bilinear(node: Node, axes: Axes) -> Any:
+    return [(1, [*axes(node.outputs[0])[:-1], *axes(node.args[2])])]
+
+
+_COUNTS: dict[str, Callable[[Node, Axes], Any]] = {
+    "linear": _linear,
+    **dict.fromkeys(("matmul", "bmm", "mm", "mv", "dot", "addmm", "baddbmm"), _matmul),
+    **dict.fromkeys(
+        ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+         "convolution", "_convolution", "deform_conv2d"), _convolution,
+    ),
+    "scaled_dot_product_attention": _attention,
+    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), _recurrent),
+    **dict.fromkeys(("lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell"), _cell),
+    "einsum": _einsum,
+    "_grouped_mm": _grouped,
+    "bilinear": _bilinear,
+}  # fmt: skip
+
+_ = Fixed

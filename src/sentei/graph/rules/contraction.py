@@ -1,0 +1,225 @@
+"""Sums of products: linear layers, matrix products, einsum, convolutions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sentei.graph.rules.base import (
+    Traced, aten, broadcast, data, factor, need, pin, product, resolve, rule, same,
+)  # fmt: skip
+
+
+@rule(aten.linear)
+def _(x: Traced, weight: Traced, bias: Traced | None = None) -> Any:
+    same(x.axes[-1], weight.axes[-1])
+    if weight.ndim == 1:
+        return x.axes[:-1]
+    if bias is not None and bias.shape[-1] != 1:
+        same(bias.axes[-1], weight.axes[0])
+    return [*x.axes[:-1], weight.axes[0]]
+
+
+@rule(aten.matmul, aten.bmm, aten.mm, aten.mv, aten.dot, aten.vdot, aten.inner)
+def matmul(a: Traced, b: Traced, *_: Any) -> Any:
+    same(a.axes[-1], b.axes[-2] if b.ndim > 1 else b.axes[0])
+    if b.ndim == 1:
+        return a.axes[:-1]
+    if a.ndim == 1:
+        return [*b.axes[:-2], b.axes[-1]]
+    batch = _batch(a, b)
+    return [*batch, a.axes[-2], b.axes[-1]]
+
+
+def _batch(a: Traced, b: Traced, skip: int = 2) -> list[Any]:
+    left, right = a.shape[:-skip], b.shape[:-skip]
+    n = max(len(left), len(right))
+    left, right = (1,) * (n - len(left)) + left, (1,) * (n - len(right)) + right
+    return broadcast([a, b], [max(p, q) if p and q else 0 for p, q in zip(left, right, strict=True)], skip)
+
+
+@rule(aten.addmm, aten.baddbmm, aten.addmv)
+def _(bias: Traced, a: Traced, b: Traced, **_: Any) -> Any:
+    out = matmul(a, b)
+    for axis, own in zip(reversed(out), reversed(bias.axes), strict=False):
+        if own.size == axis.size:
+            same(axis, own)
+    return out
+
+
+@rule(aten.outer, aten.ger)
+def _(a: Traced, b: Traced) -> Any:
+    return [a.axes[0], b.axes[0]]
+
+
+@rule(aten.einsum)
+def _(equation: str, operands: list[Traced], **_: Any) -> Any:
+    equation = equation.replace(" ", "")
+    inputs, _arrow, output = equation.partition("->")
+    terms = inputs.split(",")
+    known: dict[str, Any] = {}
+    ellipsis: list[Any] = []
+    for term, tensor in zip(terms, operands, strict=True):
+        letters = list(term.replace("...", "."))
+        extra = tensor.ndim - (len(letters) - ("." in letters))
+        axes = list(tensor.axes)
+        for letter in letters:
+            if letter == ".":
+                batch, axes = axes[:extra], axes[extra:]
+                for i, axis in enumerate(reversed(batch)):
+                    if i >= len(ellipsis):
+                        ellipsis.append(axis)
+                    elif ellipsis[i].size == 1:
+                        ellipsis[i] = axis
+                    elif axis.size != 1:
+                        same(ellipsis[i], axis)
+                continue
+            axis = axes.pop(0)
+            if letters.count(letter) > 1:
+                pin(axis, "einsum takes a diagonal")
+            if letter not in known or known[letter].size == 1:
+                known[letter] = axis
+            elif axis.size != 1:
+                same(known[letter], axis)
+    if not _arrow:
+        plain = inputs.replace("...", "").replace(",", "")
+        output = ("..." if "." in inputs else "") + "".join(
+            sorted(c for c in set(plain) if plain.count(c) == 1)
+        )
+    result: list[Any] = []
+    for letter in output.replace("...", "."):
+        if letter == ".":
+            result.extend(reversed(ellipsis))
+        else:
+            result.append(known[letter])
+    return result
+
+
+@rule(aten.tensordot)
+def _(a: Traced, b: Traced, dims_a: list[int], dims_b: list[int]) -> Any:
+    for i, j in zip(dims_a, dims_b, strict=True):
+        same(a.axes[i], b.axes[j])
+    left = {i % a.ndim for i in dims_a}
+    right = {j % b.ndim for j in dims_b}
+    return [x for i, x in enumerate(a.axes) if i not in left] + [
+        x for j, x in enumerate(b.axes) if j not in right
+    ]
+
+
+@rule(aten.bilinear)
+def _(a: Traced, b: Traced, weight: Traced, bias: Traced | None = None) -> Any:
+    same(a.axes[-1], weight.axes[1])
+    same(b.axes[-1], weight.axes[2])
+    if bias is not None:
+        same(bias.axes[0], weight.axes[0])
+    return [*a.axes[:-1], weight.axes[0]]
+
+
+@rule(aten.cdist, aten._cdist_forward)
+def _(a: Traced, b: Traced, *_: Any, **__: Any) -> Any:
+    same(a.axes[-1], b.axes[-1])
+    return [*_batch(a, b), a.axes[-2], b.axes[-2]]
+
+
+@rule(aten.cosine_similarity, aten.pairwise_distance)
+def _(a: Traced, b: Traced, dim: Any = 1, *_: Any, **__: Any) -> Any:
+    n = max(a.ndim, b.ndim)
+    shape = [max(p, q) for p, q in zip(
+        (1,) * (n - a.ndim) + a.shape, (1,) * (n - b.ndim) + b.shape, strict=True)]
+    axes = broadcast([a, b], shape)
+    drop = dim if isinstance(dim, int) else -1
+    del axes[drop]
+    return axes
+
+
+@rule(aten._grouped_mm)
+def _(x: Traced, weight: Traced, offsets: Any = None, *_: Any, **__: Any) -> Any:
+    same(x.axes[-1], weight.axes[-2])
+    if x.ndim == 2 and weight.ndim == 3:  # rows sorted by expert, one matrix each
+        pin(weight.axes[0], "rows are routed to experts by index")
+        return [x.axes[0], weight.axes[-1]]
+    if x.ndim == 3 and weight.ndim == 3:
+        same(x.axes[0], weight.axes[0])
+        return [x.axes[0], x.axes[1], weight.axes[-1]]
+    return None
+
+
+# -- convolutions ---------------------------------------------------------------------------------
+@rule(aten.conv1d, aten.conv2d, aten.conv3d)
+def conv(
+    x: Traced, weight: Traced, bias: Any = None, stride: Any = 1, padding: Any = 0,
+    dilation: Any = 1, groups: Any = 1,
+) -> Any:  # fmt: skip
+    n = weight.ndim - 2
+    batch, channels = x.axes[: -n - 1], x.axes[-n - 1]
+    _spatial(x.axes[-n:], weight.axes[2:])
+    out = weight.axes[0]
+    if groups > 1:
+        outer, inner = factor(channels, groups)
+        same(inner, weight.axes[1])
+        out_outer, _inner = factor(out, groups)
+        same(outer, out_outer)
+        need(groups, outer)
+    else:
+        same(channels, weight.axes[1])
+    if bias is not None:
+        same(bias.axes[0], out)
+    return [*batch, resolve(out), *(None for _ in range(n))]
+
+
+@rule(aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d)
+def conv_transpose(
+    x: Traced, weight: Traced, bias: Any = None, stride: Any = 1, padding: Any = 0,
+    output_padding: Any = 0, groups: Any = 1, dilation: Any = 1,
+) -> Any:  # fmt: skip
+    n = weight.ndim - 2
+    batch, channels = x.axes[: -n - 1], x.axes[-n - 1]
+    _spatial(x.axes[-n:], weight.axes[2:])
+    same(channels, weight.axes[0])
+    out = weight.axes[1]
+    if groups > 1:
+        outer, _inner = factor(channels, groups)
+        need(groups, outer)
+        out = product([resolve(outer), out])
+    if bias is not None:
+        same(bias.axes[0], out)
+    return [*batch, resolve(out), *(None for _ in range(n))]
+
+
+@rule(aten.convolution, aten._convolution)
+def _(
+    x: Traced, weight: Traced, bias: Any, stride: Any, padding: Any, dilation: Any,
+    transposed: bool, output_padding: Any, groups: Any, *_: Any,
+) -> Any:  # fmt: skip
+    rule_ = conv_transpose if transposed else conv
+    return rule_(x, weight, bias, groups=groups)
+
+
+def _spatial(positions: list[Any], kernel: list[Any]) -> None:
+    for axis in positions:
+        pin(axis, "a convolution slides over it")
+    for axis in kernel:
+        pin(axis, "convolution kernel")
+
+
+@rule(aten.kron)
+def _(a: Traced, b: Traced) -> Any:
+    if a.ndim != b.ndim:
+        return None
+    return [product([p, q]) for p, q in zip(a.axes, b.axes, strict=True)]
+
+
+@rule(aten.linalg_cross, aten.cross)
+def _(a: Traced, b: Traced, *_: Any, dim: int = -1) -> Any:
+    axes = broadcast([a, b], a.shape)
+    pin(axes[dim], "cross product")
+    return axes
+
+
+@rule(aten.trace)
+def _(x: Traced) -> Any:
+    pin(x.axes[0], "trace takes a diagonal")
+    pin(x.axes[1], "trace takes a diagonal")
+    return []
+
+
+_ = data

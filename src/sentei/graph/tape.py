@@ -1,0 +1,192 @@
+"""What a captured forward pass looks like: values, operators, and integers that know their origin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+__all__ = ["AttributeKey", "Node", "Symbol", "Tape", "Value", "flatten"]
+
+
+@dataclass(eq=False, slots=True)
+class Value:
+    """One tensor met during capture.
+
+    origin: "parameter", "buffer", "attribute", "input", "constant" (a tensor from elsewhere) or
+        "op"; `name` is the qualified name for the first three, the argument path for inputs.
+    """
+
+    id: int
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    origin: str
+    name: str = ""
+
+    def __repr__(self) -> str:
+        return f"%{self.id}{list(self.shape)}" + (f"={self.name}" if self.name else "")
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """One executed ATen operator. Tensors in args, kwargs and outputs are `Value`s."""
+
+    op: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: tuple[Value, ...]
+    module: str = ""
+
+    @property
+    def name(self) -> str:
+        return str(self.op)
+
+
+@dataclass(eq=False)
+class Tape:
+    """One forward pass: operators in the order of execution, and the tensors that came out."""
+
+    nodes: list[Node] = field(default_factory=list)
+    outputs: list[Value] = field(default_factory=list)
+    parameters: dict[str, Value] = field(default_factory=dict)
+    attributes: dict[AttributeKey, int] = field(default_factory=dict)
+    training: bool = False
+    abstract: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeKey:
+    """Where an integer lives: a module, and the path of attributes and indices from there."""
+
+    module: str
+    path: tuple[Any, ...]
+
+    def __str__(self) -> str:
+        text = self.module
+        for step in self.path:
+            text += (f".{step}" if text else step) if isinstance(step, str) else f"[{step!r}]"
+        return text
+
+
+class Symbol(int):
+    """An `int` that remembers where it came from and carries arithmetic along.
+
+    `expr` is one of
+        ("attribute", AttributeKey), ("size", Value, dimension), or
+        (operator, left, right) with operator in + - * // % and operands expr or int.
+
+    >>> six = Symbol.make(6, ("size", "x", 1))
+    >>> (six // 2).expr
+    ('//', ('size', 'x', 1), 2)
+    """
+
+    expr: Any
+
+    @staticmethod
+    def make(value: int, expr: Any) -> Symbol:
+        symbol = int.__new__(Symbol, value)
+        symbol.expr = expr
+        return symbol
+
+    def _apply(self, name: str, value: Any, left: Any, right: Any) -> Any:
+        if type(value) is not int:
+            return value
+        return Symbol.make(value, (name, getattr(left, "expr", left), getattr(right, "expr", right)))
+
+    def __add__(self, other: Any) -> Any:
+        return self._apply("+", int.__add__(self, other), self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._apply("+", int.__radd__(self, other), other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._apply("-", int.__sub__(self, other), self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._apply("-", int.__rsub__(self, other), other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._apply("*", int.__mul__(self, other), self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._apply("*", int.__rmul__(self, other), other, self)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return self._apply("//", int.__floordiv__(self, other), self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return self._apply("//", int.__rfloordiv__(self, other), other, self)
+
+    def __mod__(self, other: Any) -> Any:
+        return self._apply("%", int.__mod__(self, other), self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return self._apply("%", int.__rmod__(self, other), other, self)
+
+    def __neg__(self) -> Any:
+        return self._apply("-", int.__neg__(self), 0, self)
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __truediv__(self, other: Any) -> Any:
+        value = int.__truediv__(self, other)
+        return value if value is NotImplemented else Ratio.make(value, self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        value = int.__rtruediv__(self, other)
+        return value if value is NotImplemented else Ratio.make(value, other, self)
+
+    def __int__(self) -> int:
+        return int.__int__(self)
+
+    def __index__(self) -> int:
+        return int.__index__(self)
+
+    def __hash__(self) -> int:
+        return int.__hash__(self)
+
+    def __eq__(self, other: object) -> bool:
+        return int.__eq__(self, other)
+
+    def __reduce__(self) -> Any:  # copies and pickles are plain ints
+        return int, (int.__index__(self),)
+
+    def __deepcopy__(self, memo: Any) -> int:
+        return int.__index__(self)
+
+
+class Ratio(float):
+    """A float quotient of symbols; `math.floor` and `//` bring the symbol back."""
+
+    parts: tuple[Any, Any]
+
+    @staticmethod
+    def make(value: float, left: Any, right: Any) -> Ratio:
+        ratio = float.__new__(Ratio, value)
+        ratio.parts = (left, right)
+        return ratio
+
+    def __floor__(self) -> Any:
+        left, right = self.parts
+        return left // right if isinstance(right, int) and isinstance(left, int) else math.floor(float(self))
+
+    def __reduce__(self) -> Any:
+        return float, (float(self),)
+
+
+def flatten(tree: Any) -> Iterator[Any]:
+    """The leaves of nested tuples, lists, dicts and slices, in order."""
+    if isinstance(tree, (tuple, list)):
+        for item in tree:
+            yield from flatten(item)
+    elif isinstance(tree, dict):
+        for item in tree.values():
+            yield from flatten(item)
+    elif isinstance(tree, slice):
+        yield from (tree.start, tree.stop, tree.step)
+    else:
+        yield tree

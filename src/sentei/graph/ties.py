@@ -1,0 +1,349 @@
+"""Which widths may change together: the arithmetic that the model's own Python does on them.
+
+Each integer argument that must follow a width is an equation between an expression of the code
+(attributes, sizes of tensors, + - * //) and the size of an axis, which is a polynomial in the widths
+of the dims. Equations of the form `attribute == size` *define* what the attribute becomes; all others
+either hold for every choice of widths, or restrict the choice: a **tie**. Ties are met by letting the
+dims in them keep equal shares, and products of several widths by freezing all but one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from math import gcd
+from typing import Any
+
+from sentei.graph.axis import Axis, Concat, Dim, Fixed, Product, resolve
+from sentei.graph.rules.base import Facts, Need
+from sentei.graph.tape import AttributeKey
+
+__all__ = ["Poly", "Solution", "size_of", "solve"]
+
+
+@dataclass(frozen=True)
+class Poly:
+    """A polynomial in the widths of dims: monomial (dims by serial, sorted) -> coefficient."""
+
+    terms: tuple[tuple[tuple[Dim, ...], int], ...]
+
+    @staticmethod
+    def of(terms: dict[tuple[Dim, ...], int]) -> Poly:
+        kept = [(m, c) for m, c in terms.items() if c]
+        return Poly(tuple(sorted(kept, key=lambda t: (len(t[0]), [d.serial for d in t[0]]))))
+
+    @staticmethod
+    def constant(value: int) -> Poly:
+        return Poly.of({(): int(value)})
+
+    @staticmethod
+    def variable(dim: Dim) -> Poly:
+        return Poly.constant(dim.size) if dim.pinned else Poly.of({(dim,): 1})
+
+    def __add__(self, other: Poly) -> Poly:
+        terms = dict(self.terms)
+        for monomial, c in other.terms:
+            terms[monomial] = terms.get(monomial, 0) + c
+        return Poly.of(terms)
+
+    def __sub__(self, other: Poly) -> Poly:
+        return self + other * Poly.constant(-1)
+
+    def __mul__(self, other: Poly) -> Poly:
+        terms: dict[tuple[Dim, ...], int] = {}
+        for m, c in self.terms:
+            for n, d in other.terms:
+                key = tuple(sorted(m + n, key=lambda dim: dim.serial))
+                terms[key] = terms.get(key, 0) + c * d
+        return Poly.of(terms)
+
+    def over(self, other: Poly) -> Poly | None:
+        """Exact quotient, or None."""
+        if len(other.terms) == 1:
+            monomial, c = other.terms[0]
+            terms: dict[tuple[Dim, ...], int] = {}
+            for m, d in self.terms:
+                rest = list(m)
+                for dim in monomial:
+                    if dim not in rest:
+                        return None
+                    rest.remove(dim)
+                if d % c:
+                    return None
+                terms[tuple(rest)] = d // c
+            return Poly.of(terms)
+        if other.terms and self.terms and self.terms[0][1] % other.terms[0][1] == 0:
+            k = Poly.constant(self.terms[0][1] // other.terms[0][1])
+            if other * k == self:
+                return k
+        return None
+
+    @property
+    def dims(self) -> list[Dim]:
+        return list({dim: None for monomial, _ in self.terms for dim in monomial})
+
+    @property
+    def is_constant(self) -> bool:
+        return not self.dims
+
+    def value(self, kept: Callable[[Dim], int]) -> int:
+        """The polynomial at the given widths."""
+        total = 0
+        for monomial, c in self.terms:
+            for dim in monomial:
+                c *= dim.size if dim.pinned else kept(dim)
+            total += c
+        return total
+
+    def __str__(self) -> str:
+        return " + ".join(
+            "·".join([*([str(c)] if c != 1 or not m else []), *(f"w{d.serial}" for d in m)])
+            for m, c in self.terms
+        )
+
+
+def size_of(axis: Axis) -> Poly:
+    """The size of an axis as a polynomial; pinned dims count as constants."""
+    axis = resolve(axis)
+    if isinstance(axis, Dim):
+        return Poly.variable(axis)
+    if isinstance(axis, Fixed):
+        return Poly.constant(axis.size)
+    total = Poly.constant(1 if isinstance(axis, Product) else 0)
+    for part in axis.parts:
+        total = total * size_of(part) if isinstance(axis, Product) else total + size_of(part)
+    assert isinstance(axis, (Product, Concat))
+    return total
+
+
+@dataclass
+class Quotient:
+    """numerator / denominator, of polynomials."""
+
+    over: Poly
+    under: Poly = field(default_factory=lambda: Poly.constant(1))
+
+    def simple(self) -> Quotient:
+        exact = self.over.over(self.under)
+        return Quotient(exact) if exact is not None else self
+
+
+class _Stuck(Exception):
+    """An expression that polynomials cannot follow."""
+
+
+@dataclass
+class Solution:
+    """What the equations say.
+
+    attributes: what each attribute becomes, as a function of the widths.
+    classes: sets of dims that must keep equal shares; the share is a multiple of 1/`gcd(sizes)`.
+    """
+
+    attributes: dict[AttributeKey, Quotient]
+    classes: list[tuple[Dim, ...]]
+
+
+def solve(
+    facts: Facts,
+    axes: Callable[[Any], list[Axis]],
+    attributes: dict[AttributeKey, int],
+    relevant: set[Dim],
+) -> Solution:
+    """Solve the needs and ties of `facts`; dims that cannot be made consistent are pinned.
+
+    Args:
+        axes: the axes of a traced value.
+        attributes: key -> integer as captured.
+        relevant: the dims that parameters carry; equations about others are no restriction.
+    """
+    while True:
+        before = sum(dim.pinned is not None for dim in relevant)
+        solution = _Solver(facts, axes, attributes, relevant).run()
+        if sum(dim.pinned is not None for dim in relevant) == before:
+            return solution
+
+
+class _Solver:
+    def __init__(
+        self, facts: Facts, axes: Callable[[Any], list[Axis]], attributes: Any, relevant: set[Dim]
+    ) -> None:
+        self.facts, self.axes, self.attributes, self.relevant = facts, axes, attributes, relevant
+        self.known: dict[AttributeKey, Quotient] = {}
+        self.parent: dict[Dim, Dim] = {}
+
+    def run(self) -> Solution:
+        compound: list[Need] = []
+        for need in self.facts.needs:
+            expr = getattr(need.size, "expr", need.size)
+            if isinstance(expr, tuple) and expr[0] == "attribute":
+                self._define(expr[1], Quotient(size_of(need.axis)), need)
+            elif isinstance(expr, tuple):
+                compound.append(need)
+            else:
+                self._literal(need)
+        for need in compound:
+            self._equation(need)
+        for a, b, why in self.facts.ties:
+            self._tie(size_of(a), size_of(b), why)
+        groups: dict[Dim, list[Dim]] = {}
+        for dim in self.parent:
+            groups.setdefault(self._find(dim), []).append(dim)
+        classes = [tuple(g) for g in groups.values() if len(g) > 1]
+        for members in classes:
+            if gcd(*(d.size for d in members)) == 1:
+                self._freeze(members, "its width is tied to another of coprime size")
+        return Solution(self.known, classes)
+
+    def _literal(self, need: Need) -> None:
+        size = size_of(need.axis)
+        if not size.is_constant:
+            name = str(need.node.op).split(".")[1]
+            self._freeze(
+                size.dims,
+                f"{need.node.module or 'the model'} passes the number {int(need.size)} to {name}",
+            )
+
+    def _define(self, key: AttributeKey, value: Quotient, need: Need) -> None:
+        known = self.known.setdefault(key, value)
+        if known is not value:
+            self._tie(known.over * value.under, value.over * known.under, f"both are {key}")
+
+    def _equation(self, need: Need) -> None:
+        size = size_of(need.axis)
+        expr = need.size.expr
+        why = f"{need.node.module or 'the model'} computes one width from another"
+        try:
+            unknown = {k for k in _attributes(expr) if k not in self.known}
+            if len(unknown) == 1 and not size.is_constant:
+                key = next(iter(unknown))
+                value = self._invert(expr, key, Quotient(size))
+                if value is not None:
+                    self.known[key] = value.simple()
+                    return
+            result = self._evaluate(expr)
+        except _Stuck:
+            dims = [*size.dims, *self._dims_of(expr)]
+            self._freeze(dims, why)
+            return
+        self._tie(result.over, size * result.under, why)
+
+    def _evaluate(self, expr: Any) -> Quotient:
+        if not isinstance(expr, tuple):
+            if not isinstance(expr, int):
+                raise _Stuck
+            return Quotient(Poly.constant(expr))
+        if expr[0] == "attribute":
+            return self.known.get(expr[1]) or Quotient(
+                Poly.constant(self.attributes[expr[1]])
+            )
+        if expr[0] == "size":
+            axes = self.axes(expr[1])
+            return Quotient(size_of(axes[expr[2]]))
+        a, b = self._evaluate(expr[1]), self._evaluate(expr[2])
+        if expr[0] in "+-":
+            left, right = a.over * b.under, b.over * a.under
+            return Quotient(left + right if expr[0] == "+" else left - right, a.under * b.under).simple()
+        if expr[0] == "*":
+            return Quotient(a.over * b.over, a.under * b.under).simple()
+        result = Quotient(a.over * b.under, a.under * b.over).simple()
+        if a.over.is_constant and b.over.is_constant and a.under.is_constant and b.under.is_constant:
+            x = a.over.value(_whole) // a.under.value(_whole)
+            y = b.over.value(_whole) // b.under.value(_whole)
+            return Quotient(Poly.constant(x // y if expr[0] == "//" else x % y))
+        if expr[0] == "//":
+            return result
+        if result.under == Poly.constant(1):
+            return Quotient(Poly.constant(0))
+        raise _Stuck
+
+    def _invert(self, expr: Any, key: AttributeKey, target: Quotient) -> Quotient | None:
+        """The value of `key` that makes `expr` equal `target`; None where that is not unique."""
+        if not isinstance(expr, tuple):
+            return None
+        if expr[0] == "attribute":
+            return target
+        if expr[0] in ("size", "%"):
+            return None
+        left, right = key in _attributes(expr[1]), key in _attributes(expr[2])
+        if left and right:
+            return None
+        other = self._evaluate(expr[2] if left else expr[1])
+        if expr[0] == "+":
+            new = Quotient(target.over * other.under - other.over * target.under, target.under * other.under)
+        elif expr[0] == "-":
+            sign = Poly.constant(1 if left else -1)
+            new = Quotient(
+                (target.over * other.under * sign + other.over * target.under), target.under * other.under
+            )
+        elif expr[0] == "*":
+            new = Quotient(target.over * other.under, target.under * other.over)
+        elif left:
+            new = Quotient(target.over * other.over, target.under * other.under)
+        else:
+            new = Quotient(other.over * target.under, other.under * target.over)
+        return self._invert(expr[1] if left else expr[2], key, new.simple())
+
+    def _dims_of(self, expr: Any) -> list[Dim]:
+        if not isinstance(expr, tuple) or expr[0] == "attribute":
+            return []
+        if expr[0] == "size":
+            return size_of(self.axes(expr[1])[expr[2]]).dims
+        return [*self._dims_of(expr[1]), *self._dims_of(expr[2])]
+
+    # -- ties -----------------------------------------------------------------------------------
+    def _tie(self, a: Poly, b: Poly, why: str) -> None:
+        difference = a - b
+        if not difference.terms:
+            return
+        dims = difference.dims
+        if not dims or not any(d in self.relevant for d in dims):
+            return
+        # All but the widest dim of each product keep their size.
+        for monomial, _ in difference.terms:
+            if len(monomial) > 1:
+                widest = max(monomial, key=lambda d: d.size)
+                self._freeze([d for d in monomial if d is not widest], why)
+        difference = _substituted(difference)
+        if any(not monomial for monomial, _ in difference.terms) or len(difference.terms) < 2:
+            self._freeze(difference.dims, why)
+            return
+        if any(len(m) > 1 for m, _ in difference.terms):
+            self._freeze(difference.dims, why)
+            return
+        first, *rest = difference.dims
+        for dim in rest:
+            self.parent[self._find(dim)] = self._find(first)
+
+    def _find(self, dim: Dim) -> Dim:
+        self.parent.setdefault(dim, dim)
+        while self.parent[dim] is not dim:
+            dim = self.parent[dim]
+        return dim
+
+    def _freeze(self, dims: Iterable[Dim], why: str) -> None:
+        for dim in dims:
+            if dim.pinned is None:
+                dim.pinned = why
+
+
+def _substituted(poly: Poly) -> Poly:
+    total = Poly.constant(0)
+    for monomial, c in poly.terms:
+        term = Poly.constant(c)
+        for dim in monomial:
+            term = term * Poly.variable(dim)
+        total = total + term
+    return total
+
+
+def _attributes(expr: Any) -> set[AttributeKey]:
+    if not isinstance(expr, tuple) or expr[0] == "size":
+        return set()
+    if expr[0] == "attribute":
+        return {expr[1]}
+    return _attributes(expr[1]) | _attributes(expr[2])
+
+
+def _whole(dim: Dim) -> int:
+    return dim.size
