@@ -50,6 +50,8 @@ VISION: dict[str, Any] = {
     "num_labels": 7,
     "initializer_range": 0.1,
 }
+# Pyramids list their sizes by stage; a depth or width for all of them would mean something else.
+PYRAMID: dict[str, Any] = {"image_size": 64, "num_labels": 7, "initializer_range": 0.1}
 
 
 def merged(config_class: type[PreTrainedConfig], base: Mapping, own: Mapping) -> dict[str, Any]:
@@ -61,15 +63,19 @@ def merged(config_class: type[PreTrainedConfig], base: Mapping, own: Mapping) ->
     own = {aliases.get(k, k): v for k, v in own.items()}
     for key, part in own.items():
         if key in config_class.sub_configs and isinstance(part, dict):
-            own[key] = nested(config_class.sub_configs[key], VISION if "vision" in key else TEXT, part)
+            own[key] = nested(config_class.sub_configs[key], key, part)
     return known | own
 
 
-def nested(config_class: type[PreTrainedConfig], base: Mapping, own: Mapping) -> PreTrainedConfig:
+def nested(config_class: type[PreTrainedConfig], key: str, own: Mapping) -> PreTrainedConfig:
     """The configuration of a part, with the base sizes filled in there too."""
     if config_class is transformers.AutoConfig:
         config_class = transformers.CONFIG_MAPPING[own["model_type"]]
         own = {k: v for k, v in own.items() if k != "model_type"}
+    if "text" in key or key in ("encoder", "decoder"):
+        base = TEXT
+    else:
+        base = VISION if any(f.name == "hidden_size" for f in fields(config_class)) else PYRAMID
     return config_class(**merged(config_class, base, own))
 
 

@@ -274,7 +274,8 @@ HYBRIDS: Specs = [
         "block_types": ["recurrent", "recurrent", "attention"]}),
     ("rwkv", "RwkvForCausalLM", {"attention_hidden_size": 84, "context_length": 50}),
     ("qwen3-next", "Qwen3NextForCausalLM", _MOE | {
-        "shared_expert_intermediate_size": 56, "layer_types": ["linear_attention", "full_attention"],
+        "shared_expert_intermediate_size": 56,
+        "layer_types": ["linear_attention", "full_attention"],
         "linear_key_head_dim": 14, "linear_value_head_dim": 18, "linear_num_key_heads": 3,
         "linear_num_value_heads": 6}),
     ("qwen3-5", "Qwen3_5ForCausalLM", {

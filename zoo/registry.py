@@ -86,7 +86,9 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     Fresh models have zero biases, zero heads, norm weights of one and layer scales of 1e-6: with
     those, removing a unit can leave the output unchanged and hide a wrong result. Only constant
     (or not finite) floating parameters and batch statistics change; all other buffers, such as
-    masks and position tables, are part of the architecture and stay.
+    masks and position tables, are part of the architecture and stay. Weights of linear and
+    convolution layers keep their values but are scaled up where they would fade the signal: deep
+    networks with unfitted batch statistics would otherwise ignore their input.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -111,14 +113,27 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
             return uniform(value, 0.3, 0.9) * (1.0 if low > 0 else -1.0)
         return low * uniform(value, 0.5, 1.5)
 
+    def strengthen(weight: torch.Tensor) -> None:
+        """Scale a weight so that it does not shrink its input much, even through a ReLU."""
+        if not weight.is_floating_point() or weight.is_meta or weight.numel() == 0:
+            return
+        gain = weight.float().pow(2).mean().sqrt().item() * weight[0].numel() ** 0.5
+        if 0 < gain < 1:
+            weight.mul_(1.3 / gain)
+
     with torch.no_grad():
         for parameter in model.parameters():
-            if isinstance(parameter, nn.parameter.UninitializedParameter):
+            if isinstance(parameter, nn.parameter.UninitializedTensorMixin):
                 continue
             values = fresh(parameter)
             if values is not None:
                 parameter.copy_(values)
         for module in model.modules():
+            weight = module._parameters.get("weight")
+            if isinstance(weight, nn.parameter.UninitializedTensorMixin):
+                continue
+            if weight is not None and isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+                strengthen(weight)
             buffers = dict(module.named_buffers(recurse=False))
             if "running_mean" not in buffers or "running_var" not in buffers:
                 continue
