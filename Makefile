@@ -9,6 +9,9 @@ PYTEST_ARGS ?=
 # One thread a worker: two workers with a pool each on two cores only wait for each other.
 THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
+# macOS has no `timeout`; there the tests just run.
+LIMIT := $(if $(shell command -v timeout),timeout 900)
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format zoo bench docs clean
 
@@ -29,7 +32,7 @@ demo: $(STAMP) ## train, prune, fine-tune, save, load in a fresh process: under 
 	$(BIN)/python examples/demo.py
 
 test: lint ## lint, types and all tests: 15 minutes at most
-	$(THREADS) timeout 900 $(BIN)/python -m pytest -q -n $(JOBS) $(PYTEST_ARGS)
+	$(THREADS) $(LIMIT) $(BIN)/python -m pytest -q -n $(JOBS) $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff, and mypy --strict on the graph engine
 	$(BIN)/ruff check .

@@ -1,6 +1,5 @@
 """A small deterministic training loop, and the evaluation that goes with it."""
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
@@ -11,6 +10,8 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
+
+from sentei.graph.errors import closest
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """`loss(outputs, targets)`: one number, the mean over the batch."""
@@ -226,9 +227,7 @@ def _schedule(schedule: str | Callable[[float], float]) -> Callable[[float], flo
     if callable(schedule):
         return schedule
     if schedule not in SCHEDULES:
-        close = difflib.get_close_matches(schedule, SCHEDULES, n=1)
-        hint = f"closest: {close[0]!r}" if close else f"known: {', '.join(SCHEDULES)}"
-        raise ValueError(f"unknown schedule {schedule!r}; {hint}")
+        raise ValueError(f"unknown schedule {schedule!r}; {closest(schedule, SCHEDULES)}")
     return SCHEDULES[schedule]
 
 
