@@ -21,24 +21,29 @@ SIDES = {
 }
 CLIPS = {
     "mc3": (4, 32, 32),
-    "mvit": (8, 64, 64),
+    "mvit": (16, 224, 224),
     "r2plus1d": (4, 32, 32),
     "r3d": (4, 32, 32),
-    "s3d": (14, 64, 64),
+    "s3d": (14, 224, 224),
     "swin3d": (4, 64, 64),
 }
-DETECTORS = ("fasterrcnn", "fcos", "keypointrcnn", "maskrcnn", "retinanet", "ssd")
+RCNN = ("fasterrcnn", "keypointrcnn", "maskrcnn")
+DETECTORS = (*RCNN, "fcos", "retinanet", "ssd")
+RESIZED = {"min_size": 96, "max_size": 128}
+BOXES = {"box_score_thresh": 0.0, "box_detections_per_img": 10}
+ANCHORS = {"score_thresh": 0.0, "detections_per_img": 10}
 
 OPTIONS = {
-    # Detectors resize what they are given, by default to 800 pixels; the two SSDs cannot do less.
-    **{prefix: {"min_size": 96, "max_size": 128} for prefix in DETECTORS[:-1]},
-    "ssd": {},
+    # Detectors resize what they are given, by default to 800 pixels, and drop what they are unsure
+    # of, which in an untrained one is everything. The two SSDs have their size built in.
+    **dict.fromkeys(RCNN, RESIZED | BOXES),
+    **dict.fromkeys(("fcos", "retinanet"), RESIZED | ANCHORS),
+    "ssd": ANCHORS,
     # The default draws from a truncated normal, slowly and with a warning.
     "googlenet": {"init_weights": False},
     "quantized_googlenet": {"init_weights": False},
     "inception_v3": {"init_weights": False},
     "quantized_inception_v3": {"init_weights": False},
-    "mvit": {"spatial_size": (64, 64), "temporal_size": 8},
     "vit_h_14": {"image_size": 56},
     "vit_": {"image_size": 64},
 }
