@@ -483,14 +483,19 @@ def _restore_configs() -> None:
         vars(owner).update(state)
 
 
+def _adopt_stand_ins(model: nn.Module) -> None:
+    for module in model.modules():
+        stand_in = STAND_INS.get(type(module))
+        if stand_in is not None:
+            stand_in.adopt(module)
+
+
 def _plant_symbols(model: nn.Module) -> dict[AttributeKey, int]:
     """Replace the integers that modules hold by `Symbol`s; returns where each lives, and its value."""
     attributes: dict[AttributeKey, int] = {}
     seen: set[int] = set()
+    _adopt_stand_ins(model)
     for name, module in model.named_modules():
-        stand_in = STAND_INS.get(type(module))
-        if stand_in is not None:
-            stand_in.adopt(module)
         if isinstance(module, torch.jit.ScriptModule):
             continue
         state = vars(module)

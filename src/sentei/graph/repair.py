@@ -1,0 +1,152 @@
+"""Make the model's own Python follow: integers in attributes, tuples, lists and shared configs.
+
+Where an integer of the code must equal a width, provenance (see `sentei.graph.capture`) told which
+attribute it came from; `ties.solve` turned that into a formula. Stock `nn` modules also keep their
+documented attributes (`in_features`, `num_channels`, …) in step with their parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from sentei.graph.analysis import Analysis
+from sentei.graph.axis import Dim
+from sentei.graph.errors import PruneError
+from sentei.graph.tape import AttributeKey
+
+__all__ = ["new_attributes", "read_attribute", "stock_attributes", "write_attribute"]
+
+
+def new_attributes(analysis: Analysis, kept: Callable[[Dim], int]) -> dict[AttributeKey, int]:
+    """The attributes that change when `kept(dim)` units remain, with their new values."""
+    edits: dict[AttributeKey, int] = {}
+    for key, value in analysis.solution.attributes.items():
+        over, under = value.over.value(kept), value.under.value(kept)
+        if under == 0 or over % under:
+            raise PruneError(f"{key} would have to become {over}/{under}, which is no whole number")
+        # Compare as polynomials do: an equation may define a value the code never had
+        # (batch sizes met by chance); only what pruning moves is written.
+        full_over, full_under = value.over.value(_whole), value.under.value(_whole)
+        if over // under != full_over // max(full_under, 1):
+            edits[key] = over // under
+    return edits
+
+
+def _whole(dim: Dim) -> int:
+    return dim.size
+
+
+def read_attribute(model: nn.Module, key: AttributeKey) -> Any:
+    """The value that `key` names."""
+    value: Any = model.get_submodule(key.module)
+    for step in key.path:
+        value = _step(value, step)
+    return value
+
+
+def write_attribute(model: nn.Module, key: AttributeKey, value: int) -> None:
+    """Set the integer that `key` names; tuples on the way are rebuilt."""
+    _write(model.get_submodule(key.module), key.path, value)
+
+
+def _step(owner: Any, step: Any) -> Any:
+    if isinstance(owner, (list, tuple, dict)):
+        return owner[step]
+    return vars(owner)[step]
+
+
+def _write(owner: Any, path: tuple[Any, ...], value: Any) -> None:
+    step, rest = path[0], path[1:]
+    if rest:
+        child = _step(owner, step)
+        if isinstance(child, tuple):
+            value = _rebuilt(child, rest, value)
+        else:
+            _write(child, rest, value)
+            return
+    if isinstance(owner, (list, dict)):
+        owner[step] = value
+    else:
+        vars(owner)[step] = value
+
+
+def _rebuilt(items: tuple[Any, ...], path: tuple[Any, ...], value: Any) -> tuple[Any, ...]:
+    step, rest = path[0], path[1:]
+    if rest:
+        child = items[step]
+        if isinstance(child, tuple):
+            value = _rebuilt(child, rest, value)
+        else:
+            _write(child, rest, value)
+            return items
+    new = [*items[:step], value, *items[step + 1 :]]
+    return type(items)(*new) if hasattr(items, "_fields") else type(items)(new)
+
+
+def _shape(name: str, dim: int) -> Callable[[nn.Module], int | None]:
+    def read(module: nn.Module) -> int | None:
+        tensor = getattr(module, name, None)
+        return int(tensor.shape[dim]) if isinstance(tensor, Tensor) and tensor.dim() > dim else None
+
+    return read
+
+
+def _times(read: Callable[[nn.Module], int | None], factor: str) -> Callable[[nn.Module], int | None]:
+    def product(module: nn.Module) -> int | None:
+        size = read(module)
+        return None if size is None else size * int(getattr(module, factor))
+
+    return product
+
+
+_W0, _W1, _W2 = _shape("weight", 0), _shape("weight", 1), _shape("weight", 2)
+# What the documentation of torch.nn promises about these attributes.
+_STOCK: list[tuple[type[nn.Module], Mapping[str, Callable[[nn.Module], int | None]]]] = [
+    (nn.Linear, {"out_features": _W0, "in_features": _W1}),
+    (nn.Bilinear, {"out_features": _W0, "in1_features": _W1, "in2_features": _W2}),
+    (nn.modules.conv._ConvTransposeNd, {"in_channels": _W0, "out_channels": _times(_W1, "groups")}),
+    (nn.modules.conv._ConvNd, {"out_channels": _W0, "in_channels": _times(_W1, "groups")}),
+    (nn.modules.batchnorm._NormBase, {"num_features": _W0}),
+    (nn.GroupNorm, {"num_channels": _W0}),
+    (nn.PReLU, {"num_parameters": _W0}),
+    (nn.Embedding, {"num_embeddings": _W0, "embedding_dim": _W1}),
+    (nn.EmbeddingBag, {"num_embeddings": _W0, "embedding_dim": _W1}),
+    (nn.LSTM, {"input_size": _shape("weight_ih_l0", 1)}),
+    (nn.RNNBase, {"input_size": _shape("weight_ih_l0", 1), "hidden_size": _shape("weight_hh_l0", 1)}),
+    (nn.RNNCellBase, {"input_size": _shape("weight_ih", 1), "hidden_size": _shape("weight_hh", 1)}),
+    (
+        nn.MultiheadAttention,
+        {
+            "embed_dim": lambda m: int(m.out_proj.weight.shape[0]),  # type: ignore[union-attr,arg-type]
+            "kdim": _shape("k_proj_weight", 1),
+            "vdim": _shape("v_proj_weight", 1),
+        },
+    ),
+]
+
+
+def _lstm_hidden(module: nn.LSTM) -> dict[str, int]:
+    gates = int(module.weight_hh_l0.shape[0])
+    out: dict[str, int] = {"hidden_size": gates // 4}
+    if module.proj_size:
+        out["proj_size"] = int(module.weight_hr_l0.shape[0])
+    return out
+
+
+def stock_attributes(module: nn.Module) -> dict[str, int]:
+    """The documented size attributes of a stock module, read off its parameters.
+
+    >>> stock_attributes(nn.Linear(3, 5))
+    {'out_features': 5, 'in_features': 3}
+    """
+    for kind, readers in _STOCK:
+        if isinstance(module, kind):
+            found = {name: read(module) for name, read in readers.items() if name in vars(module)}
+            edits = {name: n for name, n in found.items() if n is not None}
+            if isinstance(module, nn.LSTM):
+                edits.update(_lstm_hidden(module))
+            return edits
+    return {}

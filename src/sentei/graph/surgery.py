@@ -1,0 +1,363 @@
+"""Remove units for good: a transaction on parameters, buffers, gradients and optimiser state.
+
+For kept units, the kept positions of any axis follow by recursion over its tree, so surgery is
+`index_select` with the kept positions of every dimension of every tensor. Then the model's Python
+is repaired, the forward pass is run once without arithmetic and compared with what the axes
+predict, and, by default, the result is compared with the silenced original. On any error the
+model is exactly as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sentei.graph.analysis import Analysis
+from sentei.graph.axis import Dim, mask, resolve, width
+from sentei.graph.capture import capture, named_tensors, unwrap
+from sentei.graph.errors import PruneError, VerificationError
+from sentei.graph.groups import Groups
+from sentei.graph.repair import new_attributes, stock_attributes, write_attribute
+from sentei.graph.stock import STAND_INS
+from sentei.graph.tape import AttributeKey, Tape
+from sentei.graph.verify import Verification, compare, silenced_outputs
+
+__all__ = ["Mismatch", "Surgery", "keep_masks", "remove"]
+
+Call = tuple[tuple[Any, ...], Mapping[str, Any]]
+
+
+class Mismatch(PruneError):
+    """The pruned model does not run as the axes predict; `dims` are involved."""
+
+    def __init__(self, message: str, dims: tuple[Dim, ...] = ()) -> None:
+        super().__init__(message)
+        self.dims = dims
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """What was done to a model, enough to do it again to a fresh one.
+
+    kept: tensor name -> {dimension: kept positions}.
+    attributes: the integers that were rewritten.
+    swapped: modules whose class became a stand-in, with the stand-in's name.
+    scaled: tensor name -> {dimension: factors of the kept positions}, for exact compensation.
+    """
+
+    kept: dict[str, dict[int, Tensor]]
+    attributes: dict[AttributeKey, int]
+    swapped: dict[str, str]
+    scaled: dict[str, list[tuple[int, Tensor]]]
+    units: dict[str, Tensor]
+    verification: Verification | None = None
+
+
+def keep_masks(groups: Groups, keep: Mapping[str, Tensor]) -> dict[Dim, Tensor]:
+    """Boolean masks by dim from kept unit indices by group name, checked."""
+    masks: dict[Dim, Tensor] = {}
+    for name, kept in keep.items():
+        group = groups[name]
+        kept = torch.as_tensor(kept, dtype=torch.long)
+        if kept.numel() == 0:
+            raise PruneError(f"{name}: cannot remove all {group.size} units; keep at least one")
+        if kept.min() < 0 or kept.max() >= group.size:
+            raise PruneError(
+                f"{name}: units are numbered 0 to {group.size - 1}, got {int(kept.min())} to "
+                f"{int(kept.max())}"
+            )
+        chosen = torch.zeros(group.size, dtype=torch.bool)
+        chosen[kept] = True
+        masks[group.dim] = chosen
+    for members in groups.classes():
+        shares = {
+            g.name: (int(masks[g.dim].sum()) if g.dim in masks else g.size) * (g.step**-1)
+            for g in members
+        }
+        if len({round(s, 9) for s in shares.values()}) > 1:
+            raise PruneError(
+                "these groups must keep equal shares, because the code computes one width from "
+                f"another: {', '.join(f'{g.name} ({g.size})' for g in members)}"
+            )
+    return masks
+
+
+def remove(
+    model: nn.Module,
+    groups: Groups,
+    keep: Mapping[str, Tensor],
+    call: Call,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    verify: bool = True,
+) -> Surgery:
+    """Keep the units `keep[name]` of the groups named, all units of others, in place.
+
+    Args:
+        groups: from `analyze` on this model.
+        call: positional and keyword arguments for the forward pass (the example input).
+        optimizer: its per-parameter state follows.
+        verify: compare with the silenced original on the example input.
+    Raises:
+        PruneError: the plan is inconsistent, or the model's Python cannot be repaired.
+        VerificationError: the result does not compute what the silenced original computes.
+        In both cases the model is as before.
+    """
+    model = unwrap(model)
+    masks = keep_masks(groups, keep)
+    analysis = groups.analysis
+    surgery = _plan(model, analysis, masks, keep)
+    reference = silenced_outputs(model, analysis, masks, call) if verify else None
+    with _Transaction(model, optimizer) as transaction:
+        apply(model, surgery, transaction)
+        _dry_run(model, analysis, masks, call)
+        if reference is not None:
+            report = compare(model, reference, call)
+            if not report.passed:
+                raise VerificationError(
+                    f"the pruned network differs from the silenced original by {report.error:.2e} "
+                    f"(relative; tolerance {report.tolerance:.0e}); the model is unchanged. "
+                    "Please report this model."
+                )
+            surgery = _with(surgery, report)
+        transaction.commit()
+    return surgery
+
+
+def _with(surgery: Surgery, report: Verification) -> Surgery:
+    from dataclasses import replace
+
+    return replace(surgery, verification=report)
+
+
+def _plan(
+    model: nn.Module, analysis: Analysis, masks: Mapping[Dim, Tensor], units: Mapping[str, Tensor]
+) -> Surgery:
+    """Positions, attributes and stand-ins that the masks ask for; touches nothing."""
+    full: dict[Dim, Tensor] = {}
+
+    def keep(dim: Dim) -> Tensor:
+        if dim in masks:
+            return masks[dim]
+        return full.setdefault(dim, torch.ones(dim.size, dtype=torch.bool))
+
+    touched = set(masks)
+    kept: dict[str, dict[int, Tensor]] = {}
+    from sentei.graph.axis import dims
+
+    for name, axes in analysis.parameters.items():
+        for i, axis in enumerate(axes):
+            if touched.isdisjoint(dims(axis)):
+                continue
+            kept.setdefault(name, {})[i] = mask(resolve(axis), keep).nonzero().flatten()
+
+    def count(dim: Dim) -> int:
+        return int(masks[dim].sum()) if dim in masks else dim.size
+
+    attributes = new_attributes(analysis, count)
+    swapped: dict[str, str] = {}
+    for name, module in model.named_modules():
+        if type(module) in STAND_INS and any(
+            n.startswith(f"{name}." if name else "") for n in kept
+        ):
+            swapped[name] = STAND_INS[type(module)].__name__
+    scaled = analysis.compensation(count) if hasattr(analysis, "compensation") else {}
+    return Surgery(kept, attributes, swapped, scaled, {k: torch.as_tensor(v) for k, v in units.items()})
+
+
+def apply(model: nn.Module, surgery: Surgery, transaction: _Transaction | None = None) -> None:
+    """Do what the record says to a model of the original shape."""
+    stand_ins = {kind.__name__: kind for kind in STAND_INS.values()}
+    for name, kind in surgery.swapped.items():
+        stand_ins[kind].adopt(model.get_submodule(name))
+    new: dict[int, Tensor] = {}
+    tensors = named_tensors(model)
+    for name in {**surgery.scaled, **surgery.kept}:
+        if name not in tensors:
+            raise PruneError(f"the model has no tensor {name!r}")
+        tensor = tensors[name][1]
+        data = tensor.detach()
+        for dim, factors in surgery.scaled.get(name, ()):
+            shape = [1] * data.dim()
+            shape[dim] = -1
+            data = data * factors.to(data).view(shape)
+        positions = surgery.kept.get(name, {})
+        new[id(tensor)] = _select(data, positions)
+        if isinstance(tensor, nn.Parameter):
+            if transaction is not None:
+                transaction.slice_state(tensor, positions)
+            gradient = tensor.grad
+            tensor.grad = None
+            tensor.data = new[id(tensor)]
+            if gradient is not None:
+                tensor.grad = _select(gradient, positions)
+    for module in model.modules():
+        for store in (module._buffers, vars(module)):
+            for key, value in store.items():
+                if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and id(value) in new:
+                    store[key] = new[id(value)]
+    for key, number in surgery.attributes.items():
+        if key.module or key.path:
+            write_attribute(model, key, number)
+    for module in model.modules():
+        for attribute, size in stock_attributes(module).items():
+            if vars(module)[attribute] != size:
+                vars(module)[attribute] = size
+
+
+def _select(tensor: Tensor, positions: Mapping[int, Tensor]) -> Tensor:
+    for dim, kept in positions.items():
+        tensor = tensor.index_select(dim, kept.to(tensor.device) if not tensor.is_meta else kept.to("meta"))
+    return tensor.clone() if not positions else tensor.contiguous()
+
+
+class _Transaction:
+    """Remembers a model, and puts everything back unless `commit` was called."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> None:
+        self.modules = [(m, type(m), dict(vars(m)), dict(m._buffers)) for m in model.modules()]
+        self.parameters = [(p, p.data, p.grad) for p in model.parameters()]
+        self.configs = _config_states(model)
+        self.optimizer = optimizer
+        self.state: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self.committed = False
+
+    def __enter__(self) -> _Transaction:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.committed:
+            self.rollback()
+
+    def commit(self) -> None:
+        self.committed = True
+
+    def slice_state(self, parameter: nn.Parameter, positions: Mapping[int, Tensor]) -> None:
+        if self.optimizer is None:
+            return
+        state = self.optimizer.state.get(parameter)
+        if state:
+            self.state.append((state, dict(state)))
+            for key, value in state.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    state[key] = _select(value, positions)
+
+    def rollback(self) -> None:
+        for parameter, data, gradient in self.parameters:
+            parameter.grad = None
+            parameter.data = data
+            parameter.grad = gradient
+        for module, kind, state, buffers in self.modules:
+            if type(module) is not kind:
+                module.__class__ = kind
+            vars(module).clear()
+            vars(module).update(state)
+            module._buffers.clear()
+            module._buffers.update(buffers)
+        for owner, saved in self.configs:
+            if isinstance(owner, list):
+                owner[:] = saved
+            elif isinstance(owner, dict):
+                owner.clear()
+                owner.update(saved)
+            else:
+                vars(owner).clear()
+                vars(owner).update(saved)
+        for live, before in self.state:
+            live.clear()
+            live.update(before)
+
+
+def _config_states(model: nn.Module) -> list[tuple[Any, Any]]:
+    """Copies of the lists, dicts and settings objects in which attributes may be rewritten."""
+    from sentei.graph.capture import _ATOMS, _INTERNAL, _is_config
+
+    found: list[tuple[Any, Any]] = []
+    seen: set[int] = set()
+
+    def visit(value: Any, depth: int) -> None:
+        if type(value) in _ATOMS or depth == 0 or id(value) in seen:
+            return
+        if isinstance(value, (nn.Module, Tensor)):
+            return
+        seen.add(id(value))
+        if type(value) in (list, dict):
+            found.append((value, value.copy()))
+        elif not isinstance(value, tuple):
+            if not _is_config(value):
+                return
+            found.append((value, dict(vars(value))))
+            value = vars(value)
+        for item in value.values() if isinstance(value, dict) else value:
+            visit(item, depth - 1)
+
+    for module in model.modules():
+        for key, value in vars(module).items():
+            if key not in _INTERNAL:
+                visit(value, 4)
+    return found
+
+
+def _dry_run(model: nn.Module, analysis: Analysis, masks: Mapping[Dim, Tensor], call: Call) -> None:
+    """Run the pruned model without arithmetic and compare every operator with the prediction."""
+
+    def count(dim: Dim) -> int:
+        return int(masks[dim].sum()) if dim in masks else dim.size
+
+    for tape in analysis.tapes:
+        try:
+            now = capture(
+                model, *call, training=tape.training, abstract=tape.abstract
+            )
+        except Exception as error:
+            raise Mismatch(
+                "the model's code cannot be repaired for these widths "
+                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})",
+                _suspects(analysis, masks, None),
+            ) from error
+        _check(tape, now, analysis, masks, count)
+
+
+def _check(
+    before: Tape, now: Tape, analysis: Analysis, masks: Mapping[Dim, Tensor], count: Callable[[Dim], int]
+) -> None:
+    for i, (old, new) in enumerate(zip(before.nodes, now.nodes, strict=False)):
+        where = f" in {old.module}" if old.module else ""
+        if old.op is not new.op:
+            if before.abstract:
+                raise Mismatch(
+                    f"operator {i}{where} was {old.name} and became {new.name}",
+                    _suspects(analysis, masks, old),
+                )
+            return  # a real run branches on values
+        for a, b in zip(old.outputs, new.outputs, strict=False):
+            expected = tuple(width(axis, count) for axis in analysis.axes(a))
+            if expected != b.shape and before.abstract:
+                raise Mismatch(
+                    f"{old.name}{where} should give {list(expected)} and gives {list(b.shape)}",
+                    _suspects(analysis, masks, old),
+                )
+    if len(before.nodes) != len(now.nodes) and before.abstract:
+        raise Mismatch(
+            f"the model ran {len(before.nodes)} operators before and {len(now.nodes)} after",
+            _suspects(analysis, masks, None),
+        )
+
+
+def _suspects(analysis: Analysis, masks: Mapping[Dim, Tensor], node: Any) -> tuple[Dim, ...]:
+    """The pruned dims that an operator touches, or all pruned dims."""
+    from sentei.graph.axis import dims
+    from sentei.graph.tape import Value, flatten
+
+    if node is None:
+        return tuple(masks)
+    values = [v for v in flatten((node.args, node.kwargs, node.outputs)) if isinstance(v, Value)]
+    found = {d for v in values for a in analysis.axes(v) for d in dims(a) if d in masks}
+    return tuple(found)
+
+
+_ = field
