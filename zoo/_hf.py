@@ -105,5 +105,5 @@ def tokens(length: int = LENGTH, vocab: int = VOCAB, batch: int = BATCH) -> torc
 
 
 def pixels(size: int = 32, channels: int = 3, batch: int = BATCH) -> torch.Tensor:
-    """A batch of random square images."""
-    return torch.randn(batch, channels, size, size)
+    """A batch of random square images, whose mean colours differ as pooled noise would not."""
+    return torch.randn(batch, channels, size, size) + torch.randn(batch, channels, 1, 1)

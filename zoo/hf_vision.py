@@ -97,7 +97,7 @@ PYRAMIDS: Specs = [
     ("pvt-v2-linear", "PvtV2ForImageClassification", _STAGES | _HEADS | {
         "mlp_ratios": [4, 4, 2, 2], "linear_attention": True}),
     ("cvt", "CvtForImageClassification", {
-        "embed_dim": [16, 36, 60], "num_heads": [1, 3, 6], "depth": [1, 1, 2],
+        "embed_dim": [16, 36, 60], "num_heads": [1, 3, 6], "depth": [1, 2, 3],
         "mlp_ratio": [2.0, 2.0, 2.0]}),
     ("hiera", "HieraForImageClassification", {
         "image_size": [64, 64], "patch_size": [7, 7], "embed_dim": 12, "depths": [1, 1, 2, 1],
@@ -183,7 +183,7 @@ DENSE: Specs = [
         "backbone_config": _CONVNEXT}),
     ("mask2former", "Mask2FormerForUniversalSegmentation", {
         "feature_size": 64, "mask_feature_size": 32, "hidden_dim": 96, "encoder_layers": 2,
-        "encoder_feedforward_dim": 112, "decoder_layers": 3, "num_attention_heads": 6,
+        "encoder_feedforward_dim": 112, "decoder_layers": 3, "num_attention_heads": 4,
         "dim_feedforward": 104, "num_queries": 9, "backbone_config": _SWIN}),
     ("maskformer", "MaskFormerForInstanceSegmentation", {
         "fpn_feature_size": 64, "mask_feature_size": 36,

@@ -113,13 +113,16 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
             return uniform(value, 0.3, 0.9) * (1.0 if low > 0 else -1.0)
         return low * uniform(value, 0.5, 1.5)
 
-    def strengthen(weight: torch.Tensor) -> None:
-        """Scale a weight so that it does not shrink its input much, even through a ReLU."""
+    def strengthen(weight: torch.Tensor, target: float) -> None:
+        """Scale a weak weight so that it multiplies the size of its input by the target."""
         if not weight.is_floating_point() or weight.is_meta or weight.numel() == 0:
             return
         gain = weight.float().pow(2).mean().sqrt().item() * weight[0].numel() ** 0.5
         if 0 < gain < 1:
-            weight.mul_(1.3 / gain)
+            weight.mul_(target / gain)
+
+    # Around zero the smooth activations halve the signal, so convolutions must make up for more.
+    smooth = any(isinstance(module, nn.SiLU | nn.Hardswish) for module in model.modules())
 
     with torch.no_grad():
         for parameter in model.parameters():
@@ -133,7 +136,7 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
             if isinstance(weight, nn.parameter.UninitializedTensorMixin):
                 continue
             if weight is not None and isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-                strengthen(weight)
+                strengthen(weight, 1.8 if smooth and weight.dim() > 2 else 1.3)
             buffers = dict(module.named_buffers(recurse=False))
             if "running_mean" not in buffers or "running_var" not in buffers:
                 continue
