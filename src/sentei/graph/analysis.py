@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
+
+from torch import Tensor
 
 from sentei.graph import rules
 from sentei.graph.axis import Axis, Dim, Fixed, dims, pin, resolve
@@ -44,6 +46,13 @@ class Analysis:
         return [dim for dim in found if dim.pinned is None]
 
     origins: dict[str, str] = field(default_factory=dict)
+    folds: list[Any] = field(default_factory=list)
+
+    def compensation(self, kept: Callable[[Dim], int]) -> dict[str, list[tuple[int, Tensor]]]:
+        """Factors for parameters that keep the function exact where the code divides by a width."""
+        from sentei.graph.fold import factors
+
+        return factors(self, kept)
 
 
 def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
@@ -72,7 +81,17 @@ def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
     _pin_repeated(analysis)
     relevant = {d for axes in analysis.parameters.values() for a in axes for d in dims(a)}
     analysis.solution = solve(analysis.facts, analysis.axes, analysis.attributes, relevant)
+    if find_folds(analysis):
+        analysis.solution = solve(analysis.facts, analysis.axes, analysis.attributes, relevant)
     return analysis
+
+
+def find_folds(analysis: Analysis) -> bool:
+    """Work out where factors that depend on widths are folded; True if that pinned anything."""
+    from sentei.graph.fold import folds
+
+    analysis.folds, pinned = folds(analysis)
+    return pinned
 
 
 def _apply(analysis: Analysis, node: Node) -> None:

@@ -21,6 +21,7 @@ switches) is restored, also when the forward raises.
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import types
 import weakref
@@ -39,7 +40,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sentei.graph.stock import STAND_INS
-from sentei.graph.tape import AttributeKey, Node, Symbol, Tape, Value, flatten
+from sentei.graph.tape import AttributeKey, Node, Scalar, Symbol, Tape, Value, flatten, square_root
 
 __all__ = ["capture", "named_tensors", "tensors_in", "unwrap"]
 
@@ -174,7 +175,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.tape = tape
         self.abstract = abstract
-        self.pending: list[int] | None = None  # integers of the Python-level call under way
+        self.pending: list[Any] | None = None  # numbers of the Python-level call under way
         self.path: list[str] = [""]
         self._values: dict[int, tuple[Callable[[], Tensor | None], Value]] = {}
         self._by_storage: dict[Any, Value] = {}
@@ -303,9 +304,9 @@ class _Provenance(TorchFunctionMode):
             return shape if index is None else shape[index]
         if func in (torch.Tensor.tolist, torch.Tensor.numpy) and args[0].is_meta:
             return func(torch.zeros(args[0].shape, dtype=args[0].dtype))
-        ints = [x for x in flatten((args, kwargs)) if isinstance(x, int) and type(x) is not bool]
+        numbers = [x for x in flatten((args, kwargs)) if type(x) in _NUMBERS]
         outer = self.recorder.pending
-        self.recorder.pending = ints if any(type(x) is Symbol for x in ints) else None
+        self.recorder.pending = numbers if any(type(x) in _KNOWING for x in numbers) else None
         try:
             return func(*args, **kwargs)
         finally:
@@ -320,6 +321,10 @@ class _Provenance(TorchFunctionMode):
         )
 
 
+_KNOWING = frozenset({Symbol, Scalar})
+_NUMBERS = frozenset({int, float}) | _KNOWING
+
+
 def _map(tree: Any, fn: Callable[[Tensor], Any]) -> Any:
     if isinstance(tree, Tensor):
         return fn(tree)
@@ -332,7 +337,7 @@ def _map(tree: Any, fn: Callable[[Tensor], Any]) -> Any:
     return tree
 
 
-def _align(seen: Any, pending: list[int]) -> Any:
+def _align(seen: Any, pending: list[Any]) -> Any:
     """Put the symbols of a Python-level call in place of the plain integers the operator got.
 
     Both sequences list the same integers in the same order, up to arguments that the binding
@@ -342,7 +347,7 @@ def _align(seen: Any, pending: list[int]) -> Any:
 
     def walk(tree: Any) -> Any:
         nonlocal at
-        if type(tree) is int:
+        if type(tree) in (int, float):
             for i in range(at, len(pending)):
                 if pending[i] == tree:
                     at = i + 1
@@ -418,16 +423,18 @@ def _restored(model: nn.Module, copy_floats: bool) -> Iterator[None]:
         if not b.is_meta and (copy_floats or not _is_float(b))
     ]
     numpy_state, python_state = np.random.get_state(), random.getstate()
-    fastpath = torch.backends.mha.get_fastpath_enabled()
+    fastpath, root = torch.backends.mha.get_fastpath_enabled(), math.sqrt
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=_cuda_devices(model)))
         if hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         torch.backends.mha.set_fastpath_enabled(False)
+        math.sqrt = square_root
         try:
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fastpath)
+            math.sqrt = root
             for module, kind, state, contents in states:
                 if type(module) is not kind:
                     module.__class__ = kind

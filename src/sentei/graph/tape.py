@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["AttributeKey", "Node", "Symbol", "Tape", "Value", "flatten"]
+__all__ = ["AttributeKey", "Node", "Scalar", "Symbol", "Tape", "Value", "flatten", "square_root"]
 
 
 @dataclass(eq=False, slots=True)
@@ -134,11 +134,22 @@ class Symbol(int):
 
     def __truediv__(self, other: Any) -> Any:
         value = int.__truediv__(self, other)
-        return value if value is NotImplemented else Ratio.make(value, self, other)
+        return self._scalar("/", value, self, other)
 
     def __rtruediv__(self, other: Any) -> Any:
         value = int.__rtruediv__(self, other)
-        return value if value is NotImplemented else Ratio.make(value, other, self)
+        return self._scalar("/", value, other, self)
+
+    def __pow__(self, other: Any, modulo: Any = None) -> Any:
+        value = int.__pow__(self, other, modulo) if isinstance(other, int) else float(self) ** other
+        if type(value) is int and modulo is None:
+            return self._apply("**", value, self, other)
+        return self._scalar("**", value, self, other)
+
+    def _scalar(self, name: str, value: Any, left: Any, right: Any) -> Any:
+        if not isinstance(value, float):
+            return value
+        return Scalar.make(value, (name, getattr(left, "expr", left), getattr(right, "expr", right)))
 
     def __int__(self) -> int:
         return int.__int__(self)
@@ -159,23 +170,68 @@ class Symbol(int):
         return int.__index__(self)
 
 
-class Ratio(float):
-    """A float quotient of symbols; `math.floor` and `//` bring the symbol back."""
+class Scalar(float):
+    """A `float` computed from symbols: quotients, powers, square roots.
 
-    parts: tuple[Any, Any]
+    `expr` is (operator, left, right) with operator in / ** * or ("sqrt", operand).
+    """
+
+    expr: Any
 
     @staticmethod
-    def make(value: float, left: Any, right: Any) -> Ratio:
-        ratio = float.__new__(Ratio, value)
-        ratio.parts = (left, right)
-        return ratio
+    def make(value: float, expr: Any) -> Scalar:
+        scalar = float.__new__(Scalar, value)
+        scalar.expr = expr
+        return scalar
+
+    def _apply(self, name: str, value: Any, left: Any, right: Any) -> Any:
+        if not isinstance(value, float):
+            return value
+        return Scalar.make(value, (name, getattr(left, "expr", left), getattr(right, "expr", right)))
+
+    def __mul__(self, other: Any) -> Any:
+        return self._apply("*", float.__mul__(self, other), self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._apply("*", float.__rmul__(self, other), other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._apply("/", float.__truediv__(self, other), self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return self._apply("/", float.__rtruediv__(self, other), other, self)
+
+    def __pow__(self, other: Any, modulo: Any = None) -> Any:
+        return self._apply("**", float.__pow__(self, other), self, other)
+
+    def __neg__(self) -> Any:
+        return self._apply("*", float.__neg__(self), -1.0, self)
 
     def __floor__(self) -> Any:
-        left, right = self.parts
-        return left // right if isinstance(right, int) and isinstance(left, int) else math.floor(float(self))
+        if self.expr[0] == "/":
+            return Symbol.make(math.floor(float(self)), ("//", *self.expr[1:]))
+        return math.floor(float(self))
+
+    def __hash__(self) -> int:
+        return float.__hash__(self)
+
+    def __eq__(self, other: object) -> bool:
+        return float.__eq__(self, other)
 
     def __reduce__(self) -> Any:
-        return float, (float(self),)
+        return float, (float.__add__(self, 0.0),)
+
+    def __deepcopy__(self, memo: Any) -> float:
+        return float.__add__(self, 0.0)
+
+
+def square_root(x: Any) -> Any:
+    """`math.sqrt` that remembers where its operand came from."""
+    value = _sqrt(x)
+    return Scalar.make(value, ("sqrt", x.expr)) if isinstance(x, (Symbol, Scalar)) else value
+
+
+_sqrt = math.sqrt
 
 
 def flatten(tree: Any) -> Iterator[Any]:

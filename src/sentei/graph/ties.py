@@ -240,6 +240,8 @@ class _Solver:
         if expr[0] == "size":
             axes = self.axes(expr[1])
             return Quotient(size_of(axes[expr[2]]))
+        if expr[0] not in ("+", "-", "*", "//", "%"):
+            raise _Stuck
         a, b = self._evaluate(expr[1]), self._evaluate(expr[2])
         if expr[0] in "+-":
             left, right = a.over * b.under, b.over * a.under
@@ -263,7 +265,7 @@ class _Solver:
             return None
         if expr[0] == "attribute":
             return target
-        if expr[0] in ("size", "%"):
+        if expr[0] not in ("+", "-", "*", "//"):
             return None
         left, right = key in _attributes(expr[1]), key in _attributes(expr[2])
         if left and right:
@@ -289,7 +291,7 @@ class _Solver:
             return []
         if expr[0] == "size":
             return size_of(self.axes(expr[1])[expr[2]]).dims
-        return [*self._dims_of(expr[1]), *self._dims_of(expr[2])]
+        return [dim for part in expr[1:] for dim in self._dims_of(part)]
 
     # -- ties -----------------------------------------------------------------------------------
     def _tie(self, a: Poly, b: Poly, why: str) -> None:
@@ -338,11 +340,11 @@ def _substituted(poly: Poly) -> Poly:
 
 
 def _attributes(expr: Any) -> set[AttributeKey]:
-    if not isinstance(expr, tuple) or expr[0] == "size":
+    if not isinstance(expr, tuple) or expr[0] in ("size", "width"):
         return set()
     if expr[0] == "attribute":
         return {expr[1]}
-    return _attributes(expr[1]) | _attributes(expr[2])
+    return set().union(*(_attributes(part) for part in expr[1:]))
 
 
 def _whole(dim: Dim) -> int:

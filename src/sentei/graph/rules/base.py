@@ -78,12 +78,13 @@ class Need:
 
 @dataclass(slots=True)
 class Scale:
-    """The operator divides by the square root of the width of `axis` (power -1/2) or by the width
-    (power -1); `value` is the tensor that carries the factor linearly."""
+    """The operator multiplies `value` by a number computed from widths (attention's 1/sqrt(width)).
+
+    expr: the number, an expression as in `graph.tape`, with ("width", axis) for an axis.
+    """
 
     value: Value
-    axis: Axis
-    power: float
+    expr: Any
     node: Node
 
 
@@ -163,10 +164,9 @@ def need(size: Any, axis: Axis) -> None:
         _facts[-1].needs.append(Need(size, axis, _node[-1]))
 
 
-def scaled(value: Value, axis: Axis, power: float) -> None:
-    """The operator multiplies `value` by `width(axis) ** power`."""
-    if not isinstance(resolve(axis), Fixed):
-        _facts[-1].scales.append(Scale(value, axis, power, _node[-1]))
+def scaled(value: Value, expr: Any) -> None:
+    """The operator multiplies `value` by the number `expr`, which depends on widths."""
+    _facts[-1].scales.append(Scale(value, expr, _node[-1]))
 
 
 def factor(axis: Axis, k: int) -> tuple[Axis, Axis]:

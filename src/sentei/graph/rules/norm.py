@@ -9,10 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from sentei.graph.rules.base import (
-    Traced, aten, data, factor, need, note, pin, resolve, rule, same, scaled,
+    Traced, aten, data, factor, need, note, pin, resolve, rule, same,
 )  # fmt: skip
-
-_ = scaled
 
 
 @rule(aten.batch_norm, aten.native_batch_norm, aten.cudnn_batch_norm, aten._native_batch_norm_legit)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from sentei.graph.axis import pin
-from sentei.graph.rules.base import Traced, aten, broadcast, rule, same
-from sentei.graph.tape import Node, flatten
+from sentei.graph.rules.base import Traced, aten, broadcast, rule, same, scaled
+from sentei.graph.tape import Node, Scalar, Symbol, flatten
 
 __all__ = ["is_pointwise", "pointwise"]
 
@@ -41,6 +41,12 @@ def is_pointwise(op: Any) -> bool:
 def pointwise(node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Align every tensor argument as broadcasting does."""
     tensors = [t for t in flatten((args, kwargs)) if isinstance(t, Traced)]
+    name = node.op._schema.name.removeprefix("aten::").rstrip("_")
+    if name in ("mul", "div", "multiply", "divide", "true_divide"):
+        for i, number in enumerate(args[:2]):
+            if type(number) in (Scalar, Symbol) and isinstance(args[1 - i], Traced):
+                expr = number.expr if name in ("mul", "multiply") else ("/", 1.0, number.expr)
+                scaled(args[1 - i].value, expr)
     shape = node.outputs[0].shape
     axes = broadcast(tensors, shape)
     return tuple(list(axes) for _ in node.outputs)

@@ -20,7 +20,7 @@ def _(
     same(key.axes[-2], value.axes[-2])
     note(key.axes[-2], "normalised")
     if scale is None:
-        scaled(query.value, query.axes[-1], -0.5)
+        scaled(query.value, ("**", ("width", query.axes[-1]), -0.5))
     batch = list(query.axes[:-2])
     if enable_gqa and query.shape[-3] != key.shape[-3]:
         heads, _repeat = factor(query.axes[-3], key.shape[-3])
