@@ -1,0 +1,78 @@
+"""What is a unit worth? A criterion gives one score per unit; larger is worth more.
+
+A criterion is a function of a group and the evidence. Add one to `CRITERIA`, or hand any function
+of that signature to `sentei.prune(criterion=...)`:
+
+>>> import torch
+>>> def first(group, evidence):
+...     return torch.arange(group.size, 0, -1)      # units in order: the last goes first
+>>> criterion(first) is first
+True
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from sentei.criteria.evidence import Criterion, Evidence
+from sentei.criteria.magnitude import l1, l2
+from sentei.criteria.random import random
+from sentei.criteria.scale import bn_scale
+from sentei.criteria.taylor import taylor
+from sentei.graph.errors import PruneError, closest
+from sentei.graph.groups import Group
+
+__all__ = ["CRITERIA", "Criterion", "Evidence", "criterion", "score"]
+
+CRITERIA: dict[str, Criterion] = {
+    "bn-scale": bn_scale,
+    "l1": l1,
+    "l2": l2,
+    "random": random,
+    "taylor": taylor,
+}
+
+
+def criterion(which: str | Callable[[Group, Evidence], Tensor]) -> Criterion:
+    """A criterion by name; a function is taken as it is.
+
+    >>> criterion("tailor")
+    Traceback (most recent call last):
+    sentei.graph.errors.PruneError: unknown criterion 'tailor'; closest: 'taylor'
+    """
+    if callable(which):
+        return which
+    if which not in CRITERIA:
+        raise PruneError(f"unknown criterion {which!r}; {closest(str(which), CRITERIA)}")
+    return CRITERIA[which]
+
+
+def score(
+    which: str | Callable[[Group, Evidence], Tensor], groups: Iterable[Group], evidence: Evidence
+) -> dict[str, Tensor]:
+    """The scores of each group by name, checked: (units,) float64 on the CPU, finite.
+
+    Raises:
+        PruneError: an unknown criterion, or one that gives a wrong shape or NaN.
+    """
+    function = criterion(which)
+    label = which if isinstance(which, str) else getattr(function, "__name__", "the criterion")
+    out: dict[str, Tensor] = {}
+    for group in groups:
+        scores = torch.as_tensor(function(group, evidence)).detach()
+        if tuple(scores.shape) != (group.size,):
+            raise PruneError(
+                f"{label}: group {group.name!r} has {group.size} units, but the scores have shape "
+                f"{tuple(scores.shape)}; want ({group.size},)"
+            )
+        scores = scores.to("cpu", torch.float64)
+        if not scores.isfinite().all():
+            raise PruneError(
+                f"{label}: the scores of group {group.name!r} hold NaN or infinity "
+                f"(first at unit {int((~scores.isfinite()).nonzero()[0])})"
+            )
+        out[group.name] = scores
+    return out

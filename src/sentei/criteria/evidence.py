@@ -1,0 +1,345 @@
+"""What criteria look at: a model's values, its gradients, its groups; each computed once."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from sentei.graph.axis import Axis, Concat, Dim, Fixed, resolve
+from sentei.graph.capture import named_tensors, unwrap
+from sentei.graph.errors import PruneError
+from sentei.graph.groups import Group, Groups
+
+__all__ = ["Criterion", "Evidence"]
+
+Statistic = Callable[..., Tensor]
+
+
+class Criterion(Protocol):
+    """One score per unit; larger is worth more."""
+
+    def __call__(self, group: Group, evidence: Evidence) -> Tensor: ...  # (units,)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """A model as criteria see it. Build with `Evidence.of`.
+
+    tensors: parameters by qualified name, a shared one once.
+    data: batches for gradients: one `(inputs, targets)`, one mapping of keyword arguments, or an
+        iterable of either. inputs: a tensor, a tuple of arguments or a mapping.
+    loss: `loss(outputs, targets)`, a scalar; for mappings `loss(outputs, batch)`. Without it a
+        mapping's outputs must have a `.loss`, as Hugging Face models do.
+    seed: where `generator` starts.
+    """
+
+    model: nn.Module = field(repr=False)
+    groups: Groups = field(repr=False)
+    tensors: Mapping[str, Tensor] = field(repr=False)
+    data: Any = field(default=None, repr=False)
+    loss: Callable[..., Tensor] | None = None
+    seed: int = 0
+
+    @staticmethod
+    def of(
+        model: nn.Module,
+        groups: Groups,
+        *,
+        data: Any = None,
+        loss: Callable[..., Tensor] | None = None,
+        seed: int = 0,
+    ) -> Evidence:
+        """The evidence about `model`, whose groups are `groups`."""
+        model = unwrap(model)
+        tensors = {n: t for n, (kind, t) in named_tensors(model).items() if kind == "parameter"}
+        if isinstance(data, Iterator):
+            data = list(data)  # several criteria may want to go over it
+        return Evidence(model, groups, tensors, data, loss, seed)
+
+    def sum(
+        self, group: Group, statistic: Statistic, *, only: frozenset[str] | None = None
+    ) -> Tensor:
+        """`statistic` summed over everything that goes with each unit.
+
+        sum[u] = sum over slices (parameter w, dimension d) of the group, over positions p of unit
+                 u along d, of statistic(w) at p, summed over the other dimensions
+
+        That is producer rows, consumer columns, biases and norms. A weight that lies in a row and
+        in a column of the same unit counts in both. All groups are summed in one pass over the
+        weights and kept, so hand over a named function, not a fresh lambda a call.
+
+        Args:
+            statistic: elementwise, weight -> same shape.
+            only: names of the parameters to look at; all if None.
+        Returns:
+            (units,) float64 on the CPU.
+        Raises:
+            PruneError: a parameter holds NaN or infinity, or no values at all (meta).
+        """
+        key = (statistic, only)
+        if key not in self._sums:
+            names = self._layout.dims if only is None else only & self._layout.dims.keys()
+            values = {name: self.tensors[name] for name in names}
+            self._sums[key] = self._layout.reduce(values, statistic)
+        return self._sums[key][self._layout.span[group.dim]]
+
+    def per_batch(self, group: Group, statistic: Statistic) -> Tensor:
+        """Like `sum`, with `statistic(weight, gradient)`, for every batch of `data` by itself.
+
+        Returns:
+            (batches, units) float64.
+        Raises:
+            PruneError: no data, no loss, no batch, or a gradient that is not finite.
+        """
+        key = (statistic, "gradients")
+        if key not in self._sums:
+            rows = []
+            for grads in self.gradients():
+                # What the loss does not reach has gradient zero and adds nothing.
+                values = {n: (self.tensors[n], grads[n]) for n in self._layout.dims if n in grads}
+                rows.append(self._layout.reduce(values, statistic))
+            self._sums[key] = torch.stack(rows)
+        return self._sums[key][:, self._layout.span[group.dim]]
+
+    def gradients(self) -> Iterator[dict[str, Tensor]]:
+        """Gradients of the loss by parameter name, batch by batch.
+
+        The model runs in eval mode (batch statistics and dropout would add noise, and running
+        statistics must not move); parameters' own `.grad` and flags are left as they were.
+        """
+        batches = 0
+        for batch in self._batches():
+            batches += 1
+            with _differentiable(self.model, self.tensors):
+                loss = self._loss_of(batch)
+                grads = torch.autograd.grad(loss, list(self.tensors.values()), allow_unused=True)
+            yield {
+                name: grad.to_dense() if grad.layout is torch.sparse_coo else grad
+                for name, grad in zip(self.tensors, grads, strict=True)
+                if grad is not None
+            }
+        if not batches:
+            raise PruneError("data holds no batch; give at least one (inputs, targets)")
+
+    def generator(self, name: str = "") -> torch.Generator:
+        """A random generator of its own for each name: scores do not depend on who asks first.
+
+        `torch.Generator` takes 64 bits: the seed above, a checksum of the name below.
+        """
+        seed = ((self.seed & 0x7FFFFFFF) << 32) | zlib.crc32(name.encode())
+        return torch.Generator().manual_seed(seed)
+
+    @cached_property
+    def norm_scales(self) -> frozenset[str]:
+        """Parameters that scale a normalised activation: the gamma of batch-norm and its kin."""
+        found = set()
+        for tape in self.groups.analysis.tapes:
+            for node in tape.nodes:
+                place = _SCALE_ARGUMENT.get(node.name.split(".")[1])
+                if place is not None and len(node.args) > place:
+                    found.add(getattr(node.args[place], "name", ""))
+        return frozenset(found & self.tensors.keys())
+
+    # -- inside ---------------------------------------------------------------------------------
+    @cached_property
+    def _sums(self) -> dict[Any, Tensor]:
+        return {}
+
+    @cached_property
+    def _layout(self) -> _Layout:
+        return _Layout(self.groups, self.tensors)
+
+    def _batches(self) -> Iterator[Any]:
+        if self.data is None:
+            raise PruneError(
+                "this criterion needs gradients: give data=(inputs, targets), or an iterable of "
+                "such batches, and loss=, a function of (outputs, targets)"
+            )
+        if _is_batch(self.data):
+            yield self.data
+        elif isinstance(self.data, Iterable):
+            for batch in self.data:
+                if not _is_batch(batch):
+                    raise PruneError(
+                        f"data: a batch must be (inputs, targets) or a mapping of keyword "
+                        f"arguments; got {type(batch).__name__}"
+                    )
+                yield batch
+        else:
+            raise PruneError(
+                f"data must be (inputs, targets) or an iterable of such batches; "
+                f"got {type(self.data).__name__}"
+            )
+
+    def _loss_of(self, batch: Any) -> Tensor:
+        if isinstance(batch, Mapping):
+            outputs, targets = self.model(**batch), batch
+        else:
+            inputs, targets = batch
+            if isinstance(inputs, Mapping):
+                outputs = self.model(**inputs)
+            else:
+                outputs = self.model(*(inputs if isinstance(inputs, (tuple, list)) else (inputs,)))
+        if self.loss is not None:
+            loss = self.loss(outputs, targets)
+        else:
+            loss = getattr(outputs, "loss", None)
+            if loss is None:
+                raise PruneError(
+                    "this criterion needs gradients: give loss=, a function of (outputs, targets) "
+                    "such as torch.nn.functional.cross_entropy"
+                )
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            got = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise PruneError(f"loss must give one number a batch; got {got}")
+        if not loss.requires_grad:
+            raise PruneError("loss does not depend on the model's parameters: it has no gradient")
+        return loss.reshape(())
+
+
+# Where the scale stands in the arguments of each normalisation.
+_SCALE_ARGUMENT = {
+    "batch_norm": 1, "instance_norm": 1, "layer_norm": 2, "group_norm": 2, "rms_norm": 2,
+}  # fmt: skip
+
+
+class _Layout:
+    """Where every unit of every group sits in every parameter.
+
+    Units of all groups are numbered in one row; `span[dim]` is where a group's units are.
+    `dims[parameter]` is a list of (dimension, ids), `ids` the unit number of each position along
+    the dimension. A position inside nested groups (a head and a channel of the head) belongs to
+    several units: one vector of ids each. Positions without a unit get the number one past the end.
+    """
+
+    def __init__(self, groups: Groups, tensors: Mapping[str, Tensor]) -> None:
+        self.span: dict[Dim, slice] = {}
+        self.units = 0
+        for group in groups.values():
+            self.span[group.dim] = slice(self.units, self.units + group.size)
+            self.units += group.size
+        self.dims: dict[str, list[tuple[int, list[Tensor]]]] = {}
+        for name, axes in groups.analysis.parameters.items():
+            if name in tensors:
+                found = [(i, self._ids(resolve(axis))) for i, axis in enumerate(axes)]
+                kept = [(i, ids) for i, ids in found if ids]
+                if kept:
+                    self.dims[name] = kept
+
+    def _ids(self, axis: Axis) -> list[Tensor]:
+        if isinstance(axis, Dim):
+            span = self.span.get(axis)
+            return [] if span is None else [torch.arange(span.start, span.stop)]
+        if isinstance(axis, Fixed):
+            return []
+        parts = [(part, self._ids(part)) for part in axis.parts]
+        if isinstance(axis, Concat):
+            depth = max(len(ids) for _, ids in parts)
+            nobody = self.units
+            return [
+                torch.cat(
+                    [
+                        ids[level] if level < len(ids) else torch.full((part.size,), nobody)
+                        for part, ids in parts
+                    ]
+                )
+                for level in range(depth)
+            ]
+        out = []
+        outer = 1
+        for part, ids in parts:
+            inner = axis.size // (outer * part.size)
+            out += [i.repeat_interleave(inner).repeat(outer) for i in ids]
+            outer *= part.size
+        return out
+
+    def reduce(self, values: Mapping[str, Any], statistic: Statistic) -> Tensor:
+        """`statistic` of each value (a weight, or weight and gradient) by unit: (units,)."""
+        total = torch.zeros(self.units + 1, dtype=torch.float64)
+        with torch.no_grad():
+            for name, value in values.items():
+                tensors = value if isinstance(value, tuple) else (value,)
+                vectors = self._vectors(name, tensors, statistic)
+                for vector, (_, owners) in zip(vectors, self.dims[name], strict=True):
+                    for ids in owners:
+                        total.index_add_(0, ids, vector)
+        return total[:-1]
+
+    def _vectors(
+        self, name: str, tensors: tuple[Tensor, ...], statistic: Statistic
+    ) -> list[Tensor]:
+        if tensors[0].is_meta:
+            raise PruneError(
+                f"parameter {name!r} is on the meta device and has no values to score; "
+                f"load the weights, or use the criterion 'random'"
+            )
+        vectors = self._summed(name, [_wide(t) for t in tensors], statistic)
+        if all(bool(v.isfinite().all()) for v in vectors):
+            return vectors
+        for tensor, where in zip(tensors, ("parameter", "the gradient of parameter"), strict=False):
+            if not tensor.isfinite().all():
+                kind = "NaN" if tensor.isnan().any() else "infinity"
+                raise PruneError(f"{where} {name!r} holds {kind}: its units cannot be scored")
+        # Finite weights whose squares overflow: rare enough to be slow about it.
+        vectors = self._summed(name, [_wide(t).double() for t in tensors], statistic)
+        if not all(v.isfinite().all() for v in vectors):
+            raise PruneError(f"the score of parameter {name!r} is not finite: its values overflow")
+        return vectors
+
+    def _summed(self, name: str, tensors: list[Tensor], statistic: Statistic) -> list[Tensor]:
+        """The statistic summed over all dimensions but one, for each dimension with units."""
+        table = statistic(*tensors).contiguous()
+        out = []
+        for dim, _ in self.dims[name]:
+            units = table.shape[dim]
+            inner = prod(table.shape[dim + 1 :])
+            # Long rows first: a sum over a kernel's nine positions is too short to be quick.
+            rows = table.view(-1, units * inner)
+            vector = rows.sum(0) if len(rows) > 1 else rows[0]
+            vector = vector.view(units, inner).sum(1)
+            out.append(vector.to("cpu", torch.float64))
+        return out
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    tensor = tensor.detach()
+    if tensor.is_complex():
+        tensor = tensor.abs()
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def _is_batch(item: Any) -> bool:
+    if isinstance(item, Mapping):
+        return True
+    if not isinstance(item, (tuple, list)) or len(item) != 2:
+        return False
+    inputs, targets = item
+    # ((a, b), (c, d)) is two batches; ((a, b), y) one batch for a model with two arguments.
+    return isinstance(inputs, (Tensor, Mapping)) or isinstance(targets, Tensor)
+
+
+@contextmanager
+def _differentiable(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Eval mode, gradients on for every parameter; as before on leaving."""
+    training = [(m, m.training) for m in model.modules()]
+    frozen = [t for t in tensors.values() if not t.requires_grad and t.is_floating_point()]
+    try:
+        for module, _ in training:
+            module.training = False
+        for tensor in frozen:
+            tensor.requires_grad_(True)
+        with torch.enable_grad():
+            yield
+    finally:
+        for module, flag in training:
+            module.training = flag
+        for tensor in frozen:
+            tensor.requires_grad_(False)
