@@ -89,13 +89,10 @@ AUDIO: Specs = [
     ("ast", "ASTForAudioClassification", {
         "patch_size": 8, "frequency_stride": 6, "time_stride": 5, "max_length": 43,
         "num_mel_bins": 26}, features("input_values", BATCH, 43, 26)),
-    ("encodec", "EncodecModel", {
-        "hidden_size": 20, "num_filters": 6, "upsampling_ratios": [4, 3], "codebook_size": 64,
-        "num_lstm_layers": 1}, features("input_values", 2, 1, 1200)),
     ("univnet", "UnivNetModel", {
         "model_in_channels": 14, "model_hidden_channels": 10, "num_mel_bins": 26,
         "resblock_kernel_sizes": [3, 3], "resblock_stride_sizes": [4, 2],
-        "resblock_dilation_sizes": [[1, 3], [1, 3]], "kernel_predictor_hidden_channels": 12,
+        "resblock_dilation_sizes": [[1, 3], [1, 3]], "kernel_predictor_hidden_channels": 14,
         "kernel_predictor_num_blocks": 2},
         vocoder_inputs),
     ("hifigan", "SpeechT5HifiGan", {

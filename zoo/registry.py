@@ -146,4 +146,9 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
                 values = fresh(buffers[name]) if name in buffers else None
                 if values is not None:
                     buffers[name].copy_(values)
+            # A norm that starts near zero would silence its branch, and the fresh statistics
+            # above do nothing to lift it again.
+            weight = buffers.get("weight", weight)
+            if weight is not None and weight.abs().mean() < 0.3:
+                weight.copy_(uniform(weight, 0.5, 1.5))
     return model
