@@ -127,6 +127,8 @@ def product(parts: Sequence[Axis]) -> Axis:
                 flat[-1] = Fixed(last.size * piece.size, last.why)
             else:
                 flat.append(piece)
+    if size == 0:
+        return Fixed(0)
     if not flat:
         return Fixed(1)
     return flat[0] if len(flat) == 1 else Product(tuple(flat), size)
@@ -286,21 +288,26 @@ def factor(axis: Axis, k: int) -> tuple[Axis, Axis]:
                 return product(before), product(parts)
         outer, inner = factor(parts[0], k)  # raises where the sizes do not divide
         return product([*before, outer]), product([inner, *parts[1:]])
+    # Whole multiples of m inside one piece keep a structure of their own; positions gathered from
+    # several pieces are one outer position that cannot go alone.
     outers: list[Axis] = []
     common: Axis | None = None
-    if all(part.size % m == 0 for part in axis.parts):
-        for part in axis.parts:
-            outer, inner = factor(part, part.size // m)
-            if common is not None:
-                unify(common, inner)
-            common = inner
-            outers.append(outer)
-        assert common is not None
-        return concat([resolve(o) for o in outers]), resolve(common)
-    segments = split(axis, [m] * k)
-    for segment in segments[1:]:
-        unify(segments[0], segment)
-    return Fixed(k, "pieces of different structure, reshaped together"), resolve(segments[0])
+    rest: Axis = axis
+    while rest.size:
+        first = rest.parts[0] if isinstance(rest, Concat) else rest
+        whole = first.size - first.size % m
+        piece, rest = cut(rest, whole or m)
+        if whole:
+            outer, inner = factor(piece, whole // m)
+        else:
+            outer, inner = Fixed(1, "pieces of different structure, reshaped together"), piece
+        if common is not None:
+            unify(common, inner)
+        common = inner
+        outers.append(outer)
+        rest = resolve(rest)
+    assert common is not None
+    return concat([resolve(o) for o in outers]), resolve(common)
 
 
 def unify(a: Axis, b: Axis) -> None:
