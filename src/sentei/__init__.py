@@ -1,0 +1,33 @@
+"""Sentei (剪定): prune any PyTorch network; the smaller network provably does the same.
+
+>>> import torch
+>>> import sentei
+>>> net = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+>>> result = sentei.prune(net, torch.randn(3, 4), target=sentei.Target(macs=0.5))
+>>> result.before.macs, result.after.macs
+(144, 72)
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from sentei.allocation import Target
+from sentei.graph.errors import PruneError
+from sentei.graph.groups import analyze
+from sentei.graph.rules import rule
+from sentei.prune import Result, delete_units, prune
+
+try:
+    __version__ = version("sentei")
+except PackageNotFoundError:  # run from a checkout that was not installed
+    __version__ = "0.0.0"
+
+__all__ = [
+    "PruneError",
+    "Result",
+    "Target",
+    "__version__",
+    "analyze",
+    "delete_units",
+    "prune",
+    "rule",
+]

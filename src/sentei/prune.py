@@ -1,0 +1,418 @@
+"""One call: find the groups, score their units, plan for a budget, remove, verify."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sentei.allocation import Plan, Target, movable, plan
+from sentei.criteria import Criterion, Evidence, score
+from sentei.graph.axis import Dim, dims, resolve
+from sentei.graph.cost import Cost
+from sentei.graph.errors import PruneError, closest
+from sentei.graph.groups import Group, Groups, analyze, call_arguments
+from sentei.graph.surgery import Mismatch, Surgery, remove
+from sentei.graph.verify import Verification
+
+__all__ = ["Result", "delete_units", "prune"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was done, and what it gave. Prints as a table.
+
+    model: the pruned network (with `dry_run`, the network as it was).
+    groups: the groups before.
+    plan: kept units and widths; surgery: what was changed, None after a dry run.
+    before, after: cost on the example input.
+    held: groups that a first plan would have cut but the model's own code does not allow, with
+        the reason; the plan leaves them whole.
+    seconds: time by stage.
+    """
+
+    model: nn.Module = field(repr=False)
+    groups: Groups = field(repr=False)
+    plan: Plan = field(repr=False)
+    surgery: Surgery | None = field(repr=False)
+    before: Cost
+    after: Cost
+    held: dict[str, str]
+    seconds: dict[str, float]
+
+    @property
+    def keep(self) -> dict[str, Tensor]:
+        """group name -> kept unit indices, ascending."""
+        return self.plan.keep
+
+    @property
+    def asked(self) -> dict[str, float]:
+        """What the target bounds -> ceiling; shares for width, numbers for the others."""
+        return self.plan.asked
+
+    @property
+    def reached(self) -> dict[str, float]:
+        """What the target bounds -> outcome; at most `asked`."""
+        return self.plan.reached
+
+    @property
+    def verification(self) -> Verification | None:
+        """What was compared with what, and how close; None if nothing was."""
+        return None if self.surgery is None else self.surgery.verification
+
+    def __str__(self) -> str:
+        from rich.console import Console
+
+        console = Console(width=100, color_system=None, highlight=False)
+        with console.capture() as captured:
+            console.print(self)
+        return captured.get().rstrip()
+
+    def __rich__(self) -> Any:
+        from rich.console import Group as Lines
+        from rich.markup import escape
+        from rich.table import Table
+
+        costs = Table(title=None if self.surgery is not None else "dry run: nothing was removed")
+        costs.add_column("cost")
+        for name in ("before", "after", "left", "asked"):
+            costs.add_column(name, justify="right")
+        for name, label in _COSTS.items():
+            old, new = getattr(self.before, name), getattr(self.after, name)
+            asked = f"{self.asked[name]:,}" if name in self.asked else ""
+            costs.add_row(label, f"{old:,}", f"{new:,}", _percent(new, old), asked)
+        if "units" in self.asked:
+            limit, kept = self.asked["units"], self.reached["units"]
+            costs.add_row("units that can move", "", f"{kept:,}", "", f"{limit:,}")
+        if "width" in self.asked:
+            limit, kept = self.asked["width"], self.reached["width"]
+            costs.add_row(
+                "widest share", "100.0 %", "", f"{100 * kept:.1f} %", f"{100 * limit:g} %"
+            )
+
+        widths = Table(title="what lost most", title_justify="left")
+        widths.add_column("group", overflow="fold", max_width=52)
+        widths.add_column("kind")
+        for name in ("units", "kept", "left"):
+            widths.add_column(name, justify="right")
+        groups = self.groups
+        lost = sorted(self.plan.widths.items(), key=lambda w: w[1] / groups[w[0]].size)
+        for name, kept in lost[:_SHOWN]:
+            group = groups[name]
+            widths.add_row(
+                escape(name), group.kind, str(group.size), str(kept), _percent(kept, group.size)
+            )
+        if len(lost) > _SHOWN:
+            widths.add_row(f"… and {len(lost) - _SHOWN} more", "", "", "", "")
+        lines: list[Any] = [costs]
+        if lost:
+            lines.append(widths)
+        whole = len(groups) - len(lost)
+        lines.append(f"{len(lost)} groups lost units, {whole} kept all of theirs.")
+        lines += [escape(f"Held: {name}: {why}") for name, why in self.held.items()]
+        if self.verification is not None:
+            lines.append(escape(str(self.verification)))
+        spent = ", ".join(f"{stage} {t:.2f} s" for stage, t in self.seconds.items())
+        lines.append(f"Time: {spent}.")
+        return Lines(*lines)
+
+
+_COSTS = {
+    "params": "parameters",
+    "macs": "MACs",
+    "activations": "activations",
+    "bytes": "bytes of parameters",
+}
+_SHOWN = 12
+# Plans to try before giving up on a model whose code keeps contradicting them.
+_ROUNDS = 8
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "–"
+
+
+def prune(
+    model: nn.Module,
+    example_inputs: Any = None,
+    *,
+    args: tuple[Any, ...] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    target: Target,
+    criterion: str | Criterion = "l2",
+    allocation: str = "global",
+    normalise: str = "mean",
+    granularity: str = "auto",
+    data: Any = None,
+    loss: Callable[..., Tensor] | None = None,
+    protect: Iterable[str | nn.Module] = (),
+    round_to: int | None = None,
+    min_units: int = 1,
+    min_fraction: float = 0.0,
+    uniform: bool = False,
+    dry_run: bool = False,
+    verify: bool = True,
+    optimizer: torch.optim.Optimizer | None = None,
+    seed: int = 0,
+    inplace: bool = True,
+) -> Result:
+    """Remove the units that are worth least until `target` holds.
+
+    Args:
+        example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments;
+            `args` and `kwargs` give both at once. Costs are those of this input.
+        target: the budget, a ceiling; see `Target`.
+        criterion: a name in `sentei.criteria.CRITERIA`, or a function (group, evidence) -> scores.
+        allocation: how the budget is spread: "global" by score over all groups, "local" an equal
+            share everywhere, "uniform" exactly equal shares.
+        normalise: "mean" compares groups by scores over their mean, "none" by scores as they are.
+        granularity: of nested groups such as heads and their width, which shrink: "blocks",
+            "width", "both" or "auto" (blocks where there are at least four).
+        data, loss: for criteria that need gradients: `(inputs, targets)` or an iterable of such
+            batches, and `loss(outputs, targets)`.
+        protect: group names, patterns, module names or modules that keep all their units.
+        round_to: kept widths are multiples of this where a group has so many positions.
+        min_units, min_fraction: what every group keeps at least.
+        uniform: all layers of a kind keep equal widths, so that a configuration can state them.
+        dry_run: plan only; the model is not touched.
+        verify: compare with the original whose removed units are silenced, on the example input.
+        optimizer: its state follows the parameters.
+        seed: for criteria that draw; the same seed gives the same plan.
+        inplace: False leaves the model alone and prunes a copy.
+    Returns:
+        a Result; `result.model` is the pruned network.
+    Raises:
+        PruneError: the request cannot be carried out; says why and what could be.
+        VerificationError: the result would not compute what the silenced original computes.
+        In both cases the model is as before.
+
+    >>> net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
+    >>> result = prune(net, torch.randn(3, 4), target=Target(macs=0.5))
+    >>> net[0].out_features, result.reached
+    (8, {'macs': 144})
+    """
+    if optimizer is not None and not inplace:
+        raise PruneError(
+            "optimizer= holds the parameters of the original, but inplace=False prunes a copy; "
+            "drop one of the two"
+        )
+    if not isinstance(target, Target):
+        raise PruneError(f"target must be a Target, such as Target(macs=0.5); got {target!r}")
+    seconds: dict[str, float] = {}
+    call = call_arguments(example_inputs, args, kwargs)
+    if not inplace and not dry_run:
+        model = copy.deepcopy(model)
+    with _timed(seconds, "analyse"):
+        groups = analyze(model, args=call[0], kwargs=call[1], protect=protect)
+    evidence = Evidence.of(model, groups, data=data, loss=loss, seed=seed)
+    scores: dict[str, Tensor] = {}
+    held: dict[str, str] = {}
+    mismatch: Mismatch | None = None
+    for _ in range(_ROUNDS):
+        try:
+            with _timed(seconds, "score"):
+                moving = [g for members in movable(groups, granularity, held) for g in members]
+                scores |= score(criterion, [g for g in moving if g.name not in scores], evidence)
+            with _timed(seconds, "plan"):
+                planned = plan(
+                    groups,
+                    scores,
+                    target,
+                    allocation=allocation,
+                    normalise=normalise,
+                    round_to=round_to,
+                    min_units=min_units,
+                    min_fraction=min_fraction,
+                    granularity=granularity,
+                    uniform=uniform,
+                    hold=held,
+                )
+        except PruneError as error:
+            if mismatch is None:
+                raise
+            raise PruneError(
+                f"{error}. Left whole, because {mismatch}: {', '.join(sorted(held)[:5])}"
+            ) from mismatch
+        surgery = None
+        if not dry_run:
+            try:
+                with _timed(seconds, "surgery"):
+                    surgery = remove(
+                        model, groups, planned.keep, call, optimizer=optimizer, verify=verify
+                    )
+            except Mismatch as found:
+                # What the analysis could not foresee, the trial run inside surgery has found. The
+                # model is as before: leave whole what does not fit, and plan again.
+                mismatch = found
+                more = _held(groups, planned, found)
+                if not more or len(more) == len(planned.keep) > 1:
+                    raise
+                held |= more
+                continue
+        return _result(model, groups, planned, surgery, held, seconds)
+    assert mismatch is not None
+    raise mismatch
+
+
+def delete_units(
+    model: nn.Module,
+    name: str | Mapping[str, Sequence[int] | Tensor],
+    units: Sequence[int] | Tensor | None = None,
+    example_inputs: Any = None,
+    *,
+    args: tuple[Any, ...] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    protect: Iterable[str | nn.Module] = (),
+    verify: bool = True,
+    optimizer: torch.optim.Optimizer | None = None,
+    inplace: bool = True,
+) -> Result:
+    """Remove these units, and everything that goes with them.
+
+    Args:
+        name: a group, or a module whose output is one group. Or a mapping from names to units, to
+            remove from several at once (groups whose widths are tied must keep equal shares).
+        units: which, from 0.
+        others: as in `prune`.
+    Raises:
+        PruneError: there is no such group, it is pinned (says why), a unit is out of range, none
+            would be left, or the widths would contradict one another. The model is as before.
+
+    >>> net = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 2))
+    >>> _ = delete_units(net, "0", [0, 5], torch.randn(3, 4))
+    >>> net[0].out_features
+    14
+    """
+    if optimizer is not None and not inplace:
+        raise PruneError(
+            "optimizer= holds the parameters of the original, but inplace=False prunes a copy; "
+            "drop one of the two"
+        )
+    if isinstance(name, str):
+        if units is None:
+            raise PruneError(f"delete_units({name!r}): which units? Give their numbers, from 0")
+        wanted: Mapping[str, Any] = {name: units}
+    else:
+        wanted = name
+    seconds: dict[str, float] = {}
+    call = call_arguments(example_inputs, args, kwargs)
+    if not inplace:
+        model = copy.deepcopy(model)
+    with _timed(seconds, "analyse"):
+        groups = analyze(model, args=call[0], kwargs=call[1], protect=protect)
+    gone: dict[str, set[int]] = {}
+    for given, chosen in wanted.items():
+        group = group_of(groups, given)
+        gone.setdefault(group.name, set()).update(_numbers(given, group, chosen))
+    keep = {}
+    for own, drop in gone.items():
+        group = groups[own]
+        if len(drop) == group.size:
+            raise PruneError(f"{own}: cannot remove all {group.size} units; one must stay")
+        if drop:
+            keep[own] = torch.tensor([u for u in range(group.size) if u not in drop])
+    _check_ties(groups, keep)
+    widths = {own: len(kept) for own, kept in keep.items()}
+    before, after = groups.cost(), groups.cost(widths)
+    planned = Plan(_ANYTHING, keep, widths, {}, {}, before, after)
+    with _timed(seconds, "surgery"):
+        surgery = remove(model, groups, keep, call, optimizer=optimizer, verify=verify)
+    return _result(model, groups, planned, surgery, {}, seconds)
+
+
+_ANYTHING = Target(width=1.0)
+
+
+def group_of(groups: Groups, name: str) -> Group:
+    """The group of that name, or the one group that a module's output dimension is.
+
+    Raises:
+        PruneError: no such group or module; or the output is pinned, or several groups.
+    """
+    if name in groups or name in groups.pinned:
+        return groups[name]  # speaks for itself where pinned
+    nodes = [n for n in groups.analysis.tapes[0].nodes if n.module == name and n.outputs]
+    if not nodes:
+        known = [*groups, *groups.pinned]
+        raise PruneError(f"no group or module {name!r}; {closest(name, known)}")
+    axes = [resolve(axis) for axis in groups.analysis.axes(nodes[-1].outputs[0])]
+    found = {d: groups.by_dim[d] for a in axes for d in dims(a) if d in groups.by_dim}
+    free = [g for g in found.values() if g.pinned is None]
+    if len(free) == 1 and any(isinstance(a, Dim) and a is free[0].dim for a in axes):
+        return free[0]
+    if free:
+        raise PruneError(
+            f"the output of {name!r} is not one group of units; name the group: "
+            f"{', '.join(repr(g.name) for g in free[:6])}"
+        )
+    if found:
+        group = next(iter(found.values()))
+        raise PruneError(f"the output of {name!r} is pinned: {group.pinned}")
+    raise PruneError(f"the output of {name!r} has no units that a parameter makes")
+
+
+def _numbers(name: str, group: Group, units: Any) -> set[int]:
+    try:
+        numbers = {int(u) for u in units}
+    except (TypeError, ValueError):
+        raise PruneError(f"{name}: units must be a sequence of integers; got {units!r}") from None
+    wrong = sorted(u for u in numbers if not 0 <= u < group.size)
+    if wrong:
+        raise PruneError(f"{name}: no unit {wrong[0]}; units are numbered 0 to {group.size - 1}")
+    return numbers
+
+
+def _check_ties(groups: Groups, keep: Mapping[str, Tensor]) -> None:
+    for members in groups.classes():
+        if not any(g.name in keep for g in members):
+            continue
+        kept = {g.name: len(keep[g.name]) if g.name in keep else g.size for g in members}
+        first = members[0]
+        # Equal shares, cross-multiplied: no rounding.
+        if any(kept[g.name] * first.size != kept[first.name] * g.size for g in members):
+            got = ", ".join(f"{g.name} {kept[g.name]} of {g.size}" for g in members)
+            steps = ", ".join(f"{g.name} {g.step}" for g in members)
+            raise PruneError(
+                f"the model's code computes one of these widths from another, so they must keep "
+                f"equal shares; this would keep: {got}. Units to remove together: {steps}, or a "
+                f"multiple. delete_units takes a mapping of several names, prune does it by itself"
+            )
+
+
+def _held(groups: Groups, planned: Plan, mismatch: Mismatch) -> dict[str, str]:
+    """The groups of the plan that a mismatch speaks of, with what it says."""
+    reason = str(mismatch).partition("\n")[0]
+    found = {}
+    for dim in mismatch.dims:
+        group = groups.by_dim.get(dim)
+        if group is not None and group.name in planned.keep:
+            found[group.name] = reason
+    return found
+
+
+def _result(
+    model: nn.Module,
+    groups: Groups,
+    planned: Plan,
+    surgery: Surgery | None,
+    held: dict[str, str],
+    seconds: dict[str, float],
+) -> Result:
+    return Result(
+        model, groups, planned, surgery, planned.before, planned.after, dict(held), seconds
+    )
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
