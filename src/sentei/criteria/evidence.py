@@ -130,12 +130,9 @@ class Evidence:
             raise PruneError("data holds no batch; give at least one (inputs, targets)")
 
     def generator(self, name: str = "") -> torch.Generator:
-        """A random generator of its own for each name: scores do not depend on who asks first.
-
-        `torch.Generator` takes 64 bits: the seed above, a checksum of the name below.
-        """
-        seed = ((self.seed & 0x7FFFFFFF) << 32) | zlib.crc32(name.encode())
-        return torch.Generator().manual_seed(seed)
+        """A random generator of its own for each name: scores do not depend on who asks first."""
+        # The CPU generator takes 32 bits of its seed, so both have to go into those.
+        return torch.Generator().manual_seed(zlib.crc32(f"{self.seed}:{name}".encode()))
 
     @cached_property
     def norm_scales(self) -> frozenset[str]:
