@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import transformers
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from .registry import Example, register
@@ -86,6 +87,30 @@ def make(class_name: str, base: Mapping, own: Mapping) -> PreTrainedModel:
     return model_class(config_class(**merged(config_class, base, own)))
 
 
+def enliven(model: PreTrainedModel) -> None:
+    """Scale up weak weights of networks with batch norms, whose statistics nobody fitted.
+
+    Batch norms in eval mode do not lift a fading signal back up as other norms do, so with the
+    small initial weights of these models the output would not depend on the input.
+    """
+    modules = list(model.modules())
+    norms = [m for m in modules if getattr(m, "running_var", None) is not None]
+    if not norms:
+        return
+    # Around zero the smooth activations halve the signal, so convolutions must make up for more.
+    smooth = any(isinstance(module, nn.SiLU | nn.Hardswish) for module in modules)
+    with torch.no_grad():
+        for module in modules:
+            if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+                weight = module.weight
+                gain = weight.pow(2).mean().sqrt().item() * weight[0].numel() ** 0.5
+                if 0 < gain < 1:
+                    weight.mul_((1.8 if smooth and weight.dim() > 2 else 1.3) / gain)
+        for norm in norms:
+            if norm.weight.abs().mean() < 0.3:
+                norm.weight.uniform_(0.5, 1.5)
+
+
 def add(
     family: str, name: str, class_name: str, base: Mapping, own: Mapping, inputs: Inputs
 ) -> None:
@@ -96,6 +121,7 @@ def add(
     @register(f"hf/{name}", family)
     def build() -> Example:
         model = make(class_name, base, own)
+        enliven(model)
         return Example(model, kwargs=inputs(model))
 
 

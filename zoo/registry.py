@@ -86,9 +86,7 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     Fresh models have zero biases, zero heads, norm weights of one and layer scales of 1e-6: with
     those, removing a unit can leave the output unchanged and hide a wrong result. Only constant
     (or not finite) floating parameters and batch statistics change; all other buffers, such as
-    masks and position tables, are part of the architecture and stay. Weights of linear and
-    convolution layers keep their values but are scaled up where they would fade the signal: deep
-    networks with unfitted batch statistics would otherwise ignore their input.
+    masks and position tables, are part of the architecture and stay.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -113,17 +111,6 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
             return uniform(value, 0.3, 0.9) * (1.0 if low > 0 else -1.0)
         return low * uniform(value, 0.5, 1.5)
 
-    def strengthen(weight: torch.Tensor, target: float) -> None:
-        """Scale a weak weight so that it multiplies the size of its input by the target."""
-        if not weight.is_floating_point() or weight.is_meta or weight.numel() == 0:
-            return
-        gain = weight.float().pow(2).mean().sqrt().item() * weight[0].numel() ** 0.5
-        if 0 < gain < 1:
-            weight.mul_(target / gain)
-
-    # Around zero the smooth activations halve the signal, so convolutions must make up for more.
-    smooth = any(isinstance(module, nn.SiLU | nn.Hardswish) for module in model.modules())
-
     with torch.no_grad():
         for parameter in model.parameters():
             if isinstance(parameter, nn.parameter.UninitializedTensorMixin):
@@ -132,11 +119,6 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
             if values is not None:
                 parameter.copy_(values)
         for module in model.modules():
-            weight = module._parameters.get("weight")
-            if isinstance(weight, nn.parameter.UninitializedTensorMixin):
-                continue
-            if weight is not None and isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
-                strengthen(weight, 1.8 if smooth and weight.dim() > 2 else 1.3)
             buffers = dict(module.named_buffers(recurse=False))
             if "running_mean" not in buffers or "running_var" not in buffers:
                 continue
@@ -146,9 +128,4 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
                 values = fresh(buffers[name]) if name in buffers else None
                 if values is not None:
                     buffers[name].copy_(values)
-            # A norm that starts near zero would silence its branch, and the fresh statistics
-            # above do nothing to lift it again.
-            weight = buffers.get("weight", weight)
-            if weight is not None and weight.abs().mean() < 0.3:
-                weight.copy_(uniform(weight, 0.5, 1.5))
     return model

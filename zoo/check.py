@@ -1,0 +1,175 @@
+"""Prune half of every group of one network and check everything that must hold afterwards."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+import traceback
+import warnings
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import sentei.graph.groups as engine
+from sentei.graph.capture import tensors_in
+from sentei.graph.errors import PruneError, VerificationError
+from sentei.graph.groups import Groups
+from sentei.graph.surgery import Mismatch, remove
+from zoo.registry import Entry, randomise
+
+
+@dataclass
+class Outcome:
+    """status: pass, refused (nothing touched), wrong, error, timeout or not built."""
+
+    name: str
+    family: str
+    status: str = "error"
+    detail: str = ""
+    params: tuple[int, int] = (0, 0)
+    groups: int = 0
+    pinned: int = 0
+    unknown: list[str] = field(default_factory=list)
+    error: float = float("nan")
+    conclusive: bool = False
+    precision: str = ""
+    checks: dict[str, bool] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def check(entry: Entry, seed: int = 0) -> Outcome:
+    """Build, randomise, prune half of every group, verify."""
+    out = Outcome(entry.name, entry.family)
+    warnings.simplefilter("ignore")
+    start = time.perf_counter()
+    try:
+        example = entry.build()
+        randomise(example.model, seed)
+        model, args, kwargs = _double(example.model, example.args, example.kwargs)
+        out.precision = "float64" if next(iter(_dtypes(model)), None) is torch.float64 else "float32"
+        before = _structure(model, args, kwargs)
+    except Exception as error:
+        out.status, out.detail = "not built", f"{type(error).__name__}: {error}"[:300]
+        return out
+    out.seconds["build"] = time.perf_counter() - start
+    try:
+        _prune(out, model, args, kwargs, before, seed)
+    except VerificationError as error:
+        out.status, out.detail = "wrong", str(error)[:300]
+    except PruneError as error:
+        out.status, out.detail = "refused", str(error)[:300]
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        out.status = "error"
+        out.detail = f"{type(error).__name__}: {error} ({where.filename.split('/')[-1]}:{where.lineno})"[:300]
+    return out
+
+
+def _prune(out: Outcome, model: nn.Module, args: Any, kwargs: Any, before: Any, seed: int) -> None:
+    start = time.perf_counter()
+    groups = engine.analyze(model, args=args, kwargs=kwargs)
+    out.seconds["analyze"] = time.perf_counter() - start
+    out.groups, out.pinned = len(groups), len(groups.pinned)
+    out.unknown = list(groups.unknown)[:5]
+    if not len(groups):
+        raise PruneError("no prunable group: " + "; ".join(sorted({g.pinned or "" for g in groups.pinned.values()}))[:250])
+    count = sum(p.numel() for p in model.parameters())
+    start = time.perf_counter()
+    for attempt in range(12):
+        try:
+            surgery = remove(model, groups, _half(groups, seed), (args, kwargs))
+            break
+        except Mismatch as error:
+            if attempt == 11:
+                raise
+            groups = groups.without(error.dims, str(error))
+            out.detail = f"[{attempt + 1}] {error}"[:200]
+            if not len(groups):
+                raise
+    out.seconds["remove"] = time.perf_counter() - start
+    report = surgery.verification
+    assert report is not None
+    out.error, out.conclusive = report.error, report.conclusive
+    out.groups = len(groups)
+    after = sum(p.numel() for p in model.parameters())
+    out.params = (count, after)
+    out.checks["exact"] = report.passed
+    out.checks["conclusive"] = report.conclusive
+    out.checks["smaller"] = after < count
+    out.checks["cost"] = groups.cost({n: len(k) for n, k in _half(groups, seed).items()}).params == after
+    out.checks["structure"] = _structure(model, args, kwargs) == before
+    out.checks["train"] = _trains(model, args, kwargs)
+    bad = [name for name, good in out.checks.items() if not good]
+    out.status = "pass" if not bad else "wrong" if "exact" in bad else "failed"
+    if bad:
+        out.detail = f"failed: {', '.join(bad)} {out.detail}"
+
+
+def _half(groups: Groups, seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    keep: dict[str, Tensor] = {}
+    for members in groups.classes():
+        shares = members[0].size // members[0].step
+        for g in members:
+            order = torch.randperm(g.size, generator=generator)
+            keep[g.name] = order[: max(1, shares // 2) * g.step].sort().values
+    return keep
+
+
+def _double(model: nn.Module, args: Any, kwargs: Any) -> tuple[nn.Module, Any, Any]:
+    """In float64 where the model's own code allows it."""
+    def cast(tree: Any) -> Any:
+        if isinstance(tree, Tensor):
+            return tree.double() if tree.is_floating_point() else tree
+        if isinstance(tree, dict):
+            return {k: cast(v) for k, v in tree.items()}
+        if type(tree) in (list, tuple):
+            return type(tree)(cast(v) for v in tree)
+        return tree
+
+    wide = copy.deepcopy(model).double()
+    try:
+        with torch.no_grad():
+            wide(*cast(args), **cast(kwargs))
+    except Exception:
+        return model, args, kwargs
+    return wide, cast(args), cast(kwargs)
+
+
+def _dtypes(model: nn.Module) -> list[torch.dtype]:
+    return [p.dtype for p in model.parameters() if p.is_floating_point()]
+
+
+def _structure(model: nn.Module, args: Any, kwargs: Any) -> list[tuple[str, tuple[int, ...]]]:
+    torch.manual_seed(0)
+    with torch.no_grad():
+        outputs = model.eval()(*args, **kwargs)
+    return [(path, tuple(t.shape)) for path, t in tensors_in(outputs) if "past_key_values" not in path and "cache" not in path]
+
+
+def _trains(model: nn.Module, args: Any, kwargs: Any) -> bool:
+    """A backward pass in eval mode, and a forward pass in train mode where the original runs one."""
+    outputs = model.eval()(*args, **kwargs)
+    terms = [t.float().square().mean() for _, t in tensors_in(outputs) if t.requires_grad]
+    if terms:
+        torch.stack([t.nan_to_num() for t in terms]).sum().backward()
+        for name, p in model.named_parameters():
+            if p.grad is not None and p.grad.shape != p.shape:
+                raise AssertionError(f"gradient of {name} has another shape")
+    model.train()
+    try:
+        model(*args, **kwargs)
+    except Exception as error:
+        # Detectors want targets, batch norm wants more than one value: the original fails alike.
+        words = str(error).lower()
+        if not any(w in words for w in ("target", "expected more than 1 value", "labels", "training")):
+            raise
+    finally:
+        model.eval()
+    return True
