@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ class Analysis:
 
     tapes: list[Tape]
     parameters: dict[str, list[Axis]]
-    values: dict[int, list[Axis]]
+    values: MutableMapping[int, list[Axis]]
     facts: Facts
     attributes: dict[AttributeKey, int]
     solution: Solution = field(default_factory=lambda: Solution({}, []))
@@ -47,6 +47,16 @@ class Analysis:
 
     origins: dict[str, str] = field(default_factory=dict)
     folds: list[Any] = field(default_factory=list)
+
+    def resolve(self) -> None:
+        """Work out ties, attributes and folds anew; to be called after anything was pinned."""
+        from sentei.graph.fold import folds
+
+        relevant = {d for axes in self.parameters.values() for a in axes for d in dims(a)}
+        pinned = True
+        while pinned:
+            self.solution = solve(self.facts, self.axes, self.attributes, relevant)
+            self.folds, pinned = folds(self)
 
     def compensation(self, kept: Callable[[Dim], int]) -> dict[str, list[tuple[int, Tensor]]]:
         """Factors for parameters that keep the function exact where the code divides by a width."""
@@ -78,20 +88,10 @@ def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
             for value in tape.outputs:
                 for axis in analysis.axes(value):
                     pin(axis, "model output")
+        _pin_numbered(analysis)
     _pin_repeated(analysis)
-    relevant = {d for axes in analysis.parameters.values() for a in axes for d in dims(a)}
-    analysis.solution = solve(analysis.facts, analysis.axes, analysis.attributes, relevant)
-    if find_folds(analysis):
-        analysis.solution = solve(analysis.facts, analysis.axes, analysis.attributes, relevant)
+    analysis.resolve()
     return analysis
-
-
-def find_folds(analysis: Analysis) -> bool:
-    """Work out where factors that depend on widths are folded; True if that pinned anything."""
-    from sentei.graph.fold import folds
-
-    analysis.folds, pinned = folds(analysis)
-    return pinned
 
 
 def _apply(analysis: Analysis, node: Node) -> None:
@@ -185,6 +185,20 @@ def _unknown(analysis: Analysis, node: Node, args: Any, kwargs: Any) -> Any:
         for axis in tensor.axes:
             pin(axis, why)
     return None
+
+
+def _pin_numbered(analysis: Analysis) -> None:
+    """Pin what indices number, where somebody reads those indices."""
+    used = {
+        id(v)
+        for tape in analysis.tapes
+        for tree in [*((n.args, n.kwargs) for n in tape.nodes), tape.outputs]
+        for v in flatten(tree)
+        if isinstance(v, Value)
+    }
+    for value, axis, why in analysis.facts.numbered:
+        if id(value) in used:
+            pin(axis, why)
 
 
 def _pin_repeated(analysis: Analysis) -> None:

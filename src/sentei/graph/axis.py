@@ -329,8 +329,8 @@ def unify(a: Axis, b: Axis) -> None:
     if isinstance(b, Fixed):
         pin(a, b.why)
         return
-    if isinstance(a, Dim):
-        _bind(a, b)
+    if isinstance(a, Dim) and not (isinstance(b, Dim) and b.serial > a.serial):
+        _bind(a, b)  # of two dims the older one stays: what is known of it stays findable
     elif isinstance(b, Dim):
         _bind(b, a)
     elif isinstance(a, Product) and isinstance(b, Product):

@@ -26,7 +26,7 @@ import random
 import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -162,7 +162,12 @@ def _record(
         stack.enter_context(torch.inference_mode())
         stack.enter_context(recorder)
         stack.enter_context(_Provenance(recorder, home))
-        outputs = model(*args, **kwargs)
+        try:
+            outputs = model(*args, **kwargs)
+        except Exception as error:
+            with suppress(AttributeError):  # how far it came, for whoever catches it
+                error.sentei_tape = tape  # type: ignore[attr-defined]
+            raise
     for _, tensor in tensors_in(outputs):
         tape.outputs.append(recorder.value(tensor))
     return tape

@@ -109,6 +109,13 @@ class Groups(Mapping[str, Group]):
         patterns = [patterns] if isinstance(patterns, str) else patterns
         return [g for g in self.values() if any(fnmatch.fnmatch(g.name, p) for p in patterns)]
 
+    def without(self, dims: Iterable[Dim], why: str) -> Groups:
+        """The groups when `dims` keep all their units because of `why`."""
+        for dim in dims:
+            dim.pinned = dim.pinned or why
+        self.analysis.resolve()
+        return Groups(self.analysis)
+
     def classes(self) -> list[list[Group]]:
         """Groups that are decided together: tied groups in one list, each other group alone."""
         seen: set[str] = set()

@@ -317,7 +317,7 @@ def _dry_run(model: nn.Module, analysis: Analysis, masks: Mapping[Dim, Tensor], 
             raise Mismatch(
                 "the model's code cannot be repaired for these widths "
                 f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})",
-                _suspects(analysis, masks, None),
+                _suspects(analysis, masks, _failed_at(tape, error)),
             ) from error
         _check(tape, now, analysis, masks, count)
 
@@ -349,6 +349,15 @@ def _check(
         )
 
 
+def _failed_at(before: Tape, error: Exception) -> Node | None:
+    """The operator of the original pass at which the pruned pass broke off."""
+    partial = getattr(error, "sentei_tape", None)
+    if partial is None:
+        return None
+    nodes = _substance(before)
+    return nodes[min(len(_substance(partial)), len(nodes) - 1)]
+
+
 def _substance(tape: Tape) -> list[Node]:
     """The operators without those that appear or not depending on memory layout."""
     idle = {"contiguous", "clone", "to", "_to_copy", "detach", "alias"}
@@ -364,7 +373,7 @@ def _suspects(analysis: Analysis, masks: Mapping[Dim, Tensor], node: Any) -> tup
         return tuple(masks)
     values = [v for v in flatten((node.args, node.kwargs, node.outputs)) if isinstance(v, Value)]
     found = {d for v in values for a in analysis.axes(v) for d in dims(a) if d in masks}
-    return tuple(found)
+    return tuple(found) or tuple(masks)
 
 
 _ = field

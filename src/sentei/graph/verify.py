@@ -8,8 +8,9 @@ Nothing of surgery or repair takes part: only the axes say where a unit sits.
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from sentei.graph.analysis import Analysis, _apply
 from sentei.graph.axis import Dim, dims, mask, resolve, width
 from sentei.graph.capture import _map, _Recorder, _restored, named_tensors, tensors_in
 from sentei.graph.errors import PruneError
-from sentei.graph.rules import recording
+from sentei.graph.rules import Facts, recording
 from sentei.graph.tape import Node, Tape, Value, flatten
 
 __all__ = ["Reference", "Verification", "compare", "silenced_outputs"]
@@ -92,7 +93,7 @@ def silenced_outputs(
         from sentei.graph.capture import _adopt_stand_ins
 
         _adopt_stand_ins(model)
-        with torch.inference_mode(), recording(analysis.facts) as current, silencer:
+        with torch.inference_mode(), recording(silencer.analysis.facts) as current, silencer:
             silencer.current = current
             outputs = model(*args, **kwargs)
         found = [(path, t.detach().clone()) for path, t in tensors_in(outputs)]
@@ -171,7 +172,8 @@ class _Silencer(_Recorder):
 
     def __init__(self, analysis: Analysis, masks: Mapping[Dim, Tensor]) -> None:
         super().__init__(Tape(abstract=False), abstract=False)
-        self.analysis = analysis
+        # What this run finds out stays here: its values and facts are not the analysis' own.
+        self.analysis = replace(analysis, values=ChainMap({}, analysis.values), facts=Facts())
         self.masks = masks
         self.current: list[Node] = []
         self.silent: dict[int, Tensor] = {}
@@ -229,7 +231,7 @@ class _Silencer(_Recorder):
     def _kept(self, axis: Any) -> Tensor:
         return mask(resolve(axis), lambda d: self.masks.get(d, torch.ones(d.size, dtype=torch.bool)))
 
-    def _count(self, dim: Dim) -> int:
+    def _width(self, dim: Dim) -> int:
         return int(self.masks[dim].sum()) if dim in self.masks else dim.size
 
     def _zeroed(self, tensor: Tensor, axes: list[Any]) -> Tensor:
@@ -284,7 +286,7 @@ class _Silencer(_Recorder):
         from sentei.graph.axis import factor
 
         outer, _ = factor(self.analysis.axes(node.args[0])[1], int(node.args[1]))
-        return width(outer, self._count)
+        return width(outer, self._width)
 
 
 _ = Callable

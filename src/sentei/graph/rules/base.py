@@ -96,6 +96,7 @@ class Facts:
     ties: list[tuple[Axis, Axis, str]] = field(default_factory=list)
     scales: list[Scale] = field(default_factory=list)
     unknown: dict[str, int] = field(default_factory=dict)
+    numbered: list[tuple[Value, Axis, str]] = field(default_factory=list)
 
 
 _facts: list[Facts] = []
@@ -167,6 +168,15 @@ def need(size: Any, axis: Axis) -> None:
 def scaled(value: Value, expr: Any) -> None:
     """The operator multiplies `value` by the number `expr`, which depends on widths."""
     _facts[-1].scales.append(Scale(value, expr, _node[-1]))
+
+
+def numbers(output: int, axis: Axis) -> None:
+    """The operator's output `output` holds positions along `axis`: if it is read, they must stay."""
+    node = _node[-1]
+    if output < len(node.outputs):
+        _facts[-1].numbered.append(
+            (node.outputs[output], axis, f"{_where()} numbers its positions")
+        )
 
 
 def factor(axis: Axis, k: int) -> tuple[Axis, Axis]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from sentei.graph.rules.base import (
     Traced, aten, broadcast, data, factor, need, pin, product, resolve, rule, same,
 )  # fmt: skip
@@ -19,7 +21,7 @@ def _(x: Traced, weight: Traced, bias: Traced | None = None) -> Any:
     return [*x.axes[:-1], weight.axes[0]]
 
 
-@rule(aten.matmul, aten.bmm, aten.mm, aten.mv, aten.dot, aten.vdot, aten.inner)
+@rule(aten.matmul, aten.bmm, aten.mm, aten.mv, aten.dot, aten.vdot)
 def matmul(a: Traced, b: Traced, *_: Any) -> Any:
     same(a.axes[-1], b.axes[-2] if b.ndim > 1 else b.axes[0])
     if b.ndim == 1:
@@ -44,6 +46,14 @@ def _(bias: Traced, a: Traced, b: Traced, **_: Any) -> Any:
         if own.size == axis.size:
             same(axis, own)
     return out
+
+
+@rule(aten.inner)
+def _(a: Traced, b: Traced) -> Any:
+    if not a.ndim or not b.ndim:
+        return [*a.axes, *b.axes]
+    same(a.axes[-1], b.axes[-1])
+    return [*a.axes[:-1], *b.axes[:-1]]
 
 
 @rule(aten.outer, aten.ger)
@@ -109,6 +119,8 @@ def _(a: Traced, b: Traced, dims_a: list[int], dims_b: list[int]) -> Any:
 def _(a: Traced, b: Traced, weight: Traced, bias: Traced | None = None) -> Any:
     same(a.axes[-1], weight.axes[1])
     same(b.axes[-1], weight.axes[2])
+    for p, q in zip(a.axes[:-1], b.axes[:-1], strict=True):
+        same(p, q)
     if bias is not None:
         same(bias.axes[0], weight.axes[0])
     return [*a.axes[:-1], weight.axes[0]]
@@ -120,15 +132,17 @@ def _(a: Traced, b: Traced, *_: Any, **__: Any) -> Any:
     return [*_batch(a, b), a.axes[-2], b.axes[-2]]
 
 
-@rule(aten.cosine_similarity, aten.pairwise_distance)
-def _(a: Traced, b: Traced, dim: Any = 1, *_: Any, **__: Any) -> Any:
-    n = max(a.ndim, b.ndim)
-    shape = [max(p, q) for p, q in zip(
-        (1,) * (n - a.ndim) + a.shape, (1,) * (n - b.ndim) + b.shape, strict=True)]
-    axes = broadcast([a, b], shape)
-    drop = dim if isinstance(dim, int) else -1
-    del axes[drop]
+@rule(aten.cosine_similarity)
+def _(a: Traced, b: Traced, dim: int = 1, *_: Any) -> Any:
+    axes: list[Any] = broadcast([a, b], torch.broadcast_shapes(a.shape, b.shape))
+    del axes[dim]
     return axes
+
+
+@rule(aten.pairwise_distance)
+def _(a: Traced, b: Traced, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Any:
+    axes: list[Any] = broadcast([a, b], torch.broadcast_shapes(a.shape, b.shape))
+    return [*axes[:-1], data(1)] if keepdim else axes[:-1]
 
 
 @rule(aten._grouped_mm)
@@ -209,9 +223,10 @@ def _(a: Traced, b: Traced) -> Any:
 
 
 @rule(aten.linalg_cross, aten.cross)
-def _(a: Traced, b: Traced, *_: Any, dim: int = -1) -> Any:
-    axes = broadcast([a, b], a.shape)
-    pin(axes[dim], "cross product")
+def _(a: Traced, b: Traced, dim: Any = -1) -> Any:
+    axes = broadcast([a, b], torch.broadcast_shapes(a.shape, b.shape))
+    for axis in axes if dim is None else [axes[dim]]:  # None: the first dimension of size three
+        pin(axis, "cross product")
     return axes
 
 
@@ -220,6 +235,3 @@ def _(x: Traced) -> Any:
     pin(x.axes[0], "trace takes a diagonal")
     pin(x.axes[1], "trace takes a diagonal")
     return []
-
-
-_ = data

@@ -22,6 +22,16 @@ def _(sizes: Any = (), *_: Any, **__: Any) -> Any:
     return _uniform(sizes)
 
 
+@rule(aten.empty_strided)
+def _(sizes: Any, *_: Any, **__: Any) -> Any:
+    return [None] * len(sizes)
+
+
+@rule(aten.new_empty_strided)
+def _(x: Traced, sizes: Any, *_: Any, **__: Any) -> Any:
+    return [None] * len(sizes)
+
+
 @rule(aten.new_zeros, aten.new_ones, aten.new_empty, aten.new_full)
 def _(x: Traced, sizes: Any = (), *_: Any, **__: Any) -> Any:
     return _uniform(sizes)

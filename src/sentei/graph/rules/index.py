@@ -33,6 +33,8 @@ def index(x: Traced, indices: list[Any], *_: Any) -> Any:
             pin(x.axes[d], _WHY)
             taken.append(d)
         if _is_mask(item):
+            for axis in item.axes:
+                pin(axis, _WHY)
             masked += 1
         else:
             plain.append(item)
@@ -55,6 +57,9 @@ def _adjacent(indices: list[Any]) -> bool:
 @rule(aten.index_put, aten.index_put_, aten._index_put_impl_, aten._unsafe_index_put)
 def _(x: Traced, indices: list[Any], values: Traced, *_: Any) -> Any:
     shape = index(x, indices)
+    for item in indices:
+        for axis in item.axes if item is not None else []:
+            pin(axis, "it counts what is written")
     for i in range(1, min(values.ndim, len(shape)) + 1):
         own, axis = values.axes[-i], shape[-i]
         if axis is not None and own.size == axis.size:
@@ -97,6 +102,8 @@ def _along(x: Traced, indices: Traced, dim: int) -> None:
       aten.scatter_reduce_)  # fmt: skip
 def _(x: Traced, dim: int, indices: Traced, source: Any = None, *_: Any, **__: Any) -> Any:
     _along(x, indices, dim)
+    if indices.ndim:
+        pin(indices.axes[dim], "it counts what is written")
     if isinstance(source, Traced) and source.ndim == indices.ndim:
         for a, b in zip(source.axes, indices.axes, strict=True):
             if a.size == b.size:
@@ -111,6 +118,8 @@ def _(x: Traced, dim: int, indices: Traced, source: Any = None, *_: Any, **__: A
       aten.index_reduce_)  # fmt: skip
 def _(x: Traced, dim: int, indices: Traced, source: Traced, *_: Any, **__: Any) -> Any:
     pin(x.axes[dim], _WHY)
+    for axis in [*indices.axes, source.axes[dim]]:
+        pin(axis, "it counts what is written")
     for i, (a, b) in enumerate(zip(x.axes, source.axes, strict=True)):
         if i != dim % x.ndim:
             same(a, b)
@@ -118,14 +127,17 @@ def _(x: Traced, dim: int, indices: Traced, source: Traced, *_: Any, **__: Any) 
 
 
 @rule(aten.index_fill, aten.index_fill_)
-def _(x: Traced, dim: int, *_: Any) -> Any:
-    pin(x.axes[dim], _WHY)
+def _(x: Traced, dim: int, indices: Traced, *_: Any) -> Any:
+    for axis in [x.axes[dim], *indices.axes]:
+        pin(axis, _WHY)
     return x.axes
 
 
 @rule(aten.segment_reduce)
-def _(x: Traced, *_: Any, **__: Any) -> Any:
-    pin(x.axes[0], "segments are taken along it")
+def _(x: Traced, *rest: Any, **options: Any) -> Any:
+    counts = [t for t in [*rest, *options.values()] if isinstance(t, Traced)]
+    for axis in [x.axes[0], *(a for t in counts for a in t.axes)]:
+        pin(axis, "segments are taken along it")
     return [None, *x.axes[1:]]
 
 
@@ -139,9 +151,7 @@ def _(x: Traced, mask: Traced, source: Traced) -> Any:
 
 @rule(aten.masked_select)
 def _(x: Traced, mask: Traced) -> Any:
-    for axis in x.axes:
-        pin(axis, "masked_select flattens it")
-    return [None]
+    return None
 
 
 @rule(aten.nonzero, aten.nonzero_numpy, aten.argwhere, aten.take, aten.unique_dim, aten._unique2,
@@ -157,8 +167,11 @@ def _(weight: Traced, indices: Traced, *_: Any, **__: Any) -> Any:
 
 
 @rule(aten.embedding_bag, aten._embedding_bag, aten._embedding_bag_forward_only)
-def _(weight: Traced, *_: Any, **__: Any) -> Any:
+def _(weight: Traced, indices: Traced, *rest: Any, **_: Any) -> Any:
     pin(weight.axes[0], "rows are addressed by token number")
+    for tensor in [indices, *rest]:
+        for axis in tensor.axes if isinstance(tensor, Traced) else []:
+            pin(axis, "bags are taken along it")
     return [None, weight.axes[1]], None, None, None
 
 

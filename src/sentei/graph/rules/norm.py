@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from sentei.graph.rules.base import (
-    Traced, aten, data, factor, need, note, pin, resolve, rule, same,
+    Traced, aten, data, factor, need, note, numbers, pin, product, resolve, rule,
+    same,
 )  # fmt: skip
 
 
@@ -19,7 +20,12 @@ def _batch_norm(x: Traced, *rest: Any, **_: Any) -> Any:
     for tensor in rest[:4]:
         if isinstance(tensor, Traced):
             same(channel, tensor.axes[0])
-    return (x.axes, [None], [None]) if False else x.axes
+    training = next((flag for flag in rest if type(flag) is bool), True)
+    if training or not isinstance(rest[2], Traced):
+        for axis in [x.axes[0], *x.axes[2:]]:
+            note(axis, "normalised")
+    statistics = [channel if training else None]
+    return x.axes, statistics, list(statistics)
 
 
 @rule(aten.instance_norm)
@@ -27,6 +33,8 @@ def _(x: Traced, *rest: Any, **_: Any) -> Any:
     for tensor in rest[:4]:
         if isinstance(tensor, Traced):
             same(x.axes[1], tensor.axes[0])
+    for axis in x.axes[2:]:
+        note(axis, "normalised")
     return x.axes
 
 
@@ -40,15 +48,27 @@ def _(x: Traced, shape: Any, *rest: Any, **_: Any) -> Any:
         if isinstance(tensor, Traced):
             for own, axis in zip(tensor.axes, x.axes[-n:], strict=True):
                 same(own, axis)
-    return x.axes
+    statistics = [*x.axes[:-n], *(data(1) for _ in range(n))]
+    return x.axes, statistics, list(statistics)
 
 
-@rule(aten.group_norm, aten.native_group_norm)
-def _(x: Traced, groups: Any, *rest: Any, **_: Any) -> Any:
+@rule(aten.native_group_norm)
+def _(x: Traced, weight: Any, bias: Any, n: Any, c: Any, space: Any, groups: Any, eps: Any) -> Any:
+    need(n, x.axes[0])
+    need(c, x.axes[1])
+    need(space, product([resolve(a) for a in x.axes[2:]]))
+    out = group_norm(x, groups, weight, bias)
+    each = [x.axes[0], factor(x.axes[1], groups)[0]]
+    return out, each, list(each)
+
+
+@rule(aten.group_norm)
+def group_norm(x: Traced, groups: Any, *rest: Any, **_: Any) -> Any:
     channels = x.axes[1]
     outer, inner = factor(channels, groups)
     need(groups, outer)
-    note(inner, "normalised")
+    for axis in [inner, *x.axes[2:]]:
+        note(axis, "normalised")
     for tensor in rest:
         if isinstance(tensor, Traced):
             same(channels, tensor.axes[0])
@@ -130,7 +150,7 @@ def _(x: Traced, other: Any = None, keepdim: bool = False, **_: Any) -> Any:
             note(axis, "normalised")
         return []
     note(x.axes[other], "normalised")
-    # The values are fine without a removed unit; the indices number the units that were.
+    numbers(1, x.axes[other])
     out = _reduced(x, other, keepdim)
     return out, list(out)
 
@@ -147,7 +167,14 @@ def _(x: Traced, *rest: Any, **options: Any) -> Any:
     return None
 
 
-@rule(aten.sort, aten.argsort, aten.msort)
+@rule(aten.msort)
+def _(x: Traced) -> Any:
+    if x.ndim:
+        pin(x.axes[0], "sorted: positions are renumbered")
+    return x.axes
+
+
+@rule(aten.sort, aten.argsort)
 def _(x: Traced, *rest: Any, **options: Any) -> Any:
     dim = options.get("dim", next((r for r in rest if isinstance(r, int) and type(r) is not bool), -1))
     if x.ndim:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sentei.graph.axis import pin
+from sentei.graph.axis import note, pin
 from sentei.graph.rules.base import Traced, aten, broadcast, rule, same, scaled
 from sentei.graph.tape import Node, Scalar, Symbol, flatten
 
@@ -27,9 +27,13 @@ _EXTRA = {
     "special_expit", "special_xlogy", "square", "square_", "rsub", "true_divide", "floor_divide",
     "fake_quantize_per_tensor_affine", "fmod", "remainder", "conj", "real", "imag", "resolve_conj", "resolve_neg", "angle", "polar",
     "complex", "pin_memory", "cpu", "cuda", "bool", "softsign", "threshold", "threshold_", "multiply", "divide", "subtract", "add_", "nan_to_num_",
-    "empty_like", "zeros_like", "ones_like", "full_like", "new_empty_strided", "exponential_", "log_normal_", "_fused_dropout",
-    "gradient", "special_erf", "special_erfc", "erf", "sinc", "frac", "_conj", "_neg_view", "bitwise_not", "not_equal", "greater", "greater_equal", "less", "less_equal", "negative", "absolute", "arctan2", "fix", "_cast_Float", "_autocast_to_full_precision", "_autocast_to_reduced_precision", "random_",
+    "empty_like", "zeros_like", "ones_like", "full_like", "exponential_", "log_normal_", "_fused_dropout",
+    "special_erf", "special_erfc", "erf", "sinc", "frac", "_conj", "_neg_view", "bitwise_not", "not_equal", "greater", "greater_equal", "less", "less_equal", "negative", "absolute", "arctan2", "fix", "_cast_Float", "_autocast_to_full_precision", "_autocast_to_reduced_precision", "random_",
 }  # fmt: skip
+
+
+# What these take from their second tensor is its type, not its elements.
+_TYPE_ONLY = {torch.ops.aten.type_as.default, torch.ops.aten.to.other}
 
 
 def is_pointwise(op: Any) -> bool:
@@ -41,6 +45,8 @@ def is_pointwise(op: Any) -> bool:
 def pointwise(node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Align every tensor argument as broadcasting does."""
     tensors = [t for t in flatten((args, kwargs)) if isinstance(t, Traced)]
+    if node.op in _TYPE_ONLY:
+        tensors = tensors[:1]
     name = node.op._schema.name.removeprefix("aten::").rstrip("_")
     if name in ("mul", "div", "multiply", "divide", "true_divide"):
         for i, number in enumerate(args[:2]):
@@ -67,6 +73,11 @@ def _(x: Traced, *_: Any) -> Any:
     return x.axes
 
 
+@rule(torch.ops.aten.where.default)
+def _(condition: Traced) -> Any:
+    return None  # the positions that hold: as `nonzero`
+
+
 @rule(aten.glu)
 def _(x: Traced, dim: int = -1) -> Any:
     from sentei.graph.rules.base import cut
@@ -90,7 +101,9 @@ def _(x: Any, *_: Any, **__: Any) -> Any:
 
 @rule(aten._weight_norm, aten._weight_norm_interface)
 def _(v: Traced, g: Traced, dim: int = 0) -> Any:
-    for own, axis in zip(g.axes, v.axes, strict=True):
+    for i, (own, axis) in enumerate(zip(g.axes, v.axes, strict=True)):
         if own.size == axis.size:
             same(own, axis)
-    return v.axes
+        if i != dim % v.ndim:
+            note(axis, "normalised")
+    return v.axes, g.axes

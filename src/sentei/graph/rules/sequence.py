@@ -19,6 +19,9 @@ def _(
     same(query.axes[-1], key.axes[-1])
     same(key.axes[-2], value.axes[-2])
     note(key.axes[-2], "normalised")
+    if causal:
+        for axis in (query.axes[-2], key.axes[-2]):
+            pin(axis, "a causal mask counts its positions")
     if scale is None:
         scaled(query.value, ("**", ("width", query.axes[-1]), -0.5))
     batch = list(query.axes[:-2])
@@ -55,6 +58,12 @@ def _recurrent(gates: int, *, cell: bool) -> Any:
         projected = cell and count == (5 if biased else 3)
         out = states[0].axes[-1]
         hidden = states[1].axes[-1] if cell else out
+        if projected:
+            # torch tells a projection by its width being another than the state's.
+            for axis in (out, hidden):
+                pin(axis, "an LSTM with projections")
+        else:
+            same(out, hidden)
         for state in states:
             pin(state.axes[0], "layers and directions of a recurrent network")
         for layer in range(layers):
@@ -81,6 +90,13 @@ def _recurrent(gates: int, *, cell: bool) -> Any:
         bidirectional = args[7] if packed else args[6]
         states = states if isinstance(states, list) else [states]
         states = [s for s in states if isinstance(s, Traced)]
+        batch_first = not packed and bool(args[7])
+        if x.ndim == 3 and not packed:
+            pin(x.axes[1 if batch_first else 0], "steps of a recurrent network")
+            for state in states:
+                same(x.axes[0 if batch_first else 1], state.axes[1])
+        else:
+            pin(x.axes[0], "steps of a recurrent network")
         out = layers(x.axes[-1], states, params, biased, n, bidirectional)
         results = [[*x.axes[:-1], out], *(list(s.axes) for s in states)]
         return tuple(results)
@@ -101,6 +117,8 @@ def _cell(gates: int) -> Any:
         same(hidden, w_hh.axes[1])
         for state in states:
             same(state.axes[-1], hidden)
+            for own, axis in zip(state.axes[:-1], x.axes[:-1], strict=True):
+                same(own, axis)
         for tensor in (w_ih, w_hh, *(b for b in biases if isinstance(b, Traced))):
             outer, inner = factor(tensor.axes[0], gates)
             pin(outer, "gates of a recurrent layer")
@@ -117,6 +135,8 @@ rule(aten.rnn_tanh_cell, aten.rnn_relu_cell)(_cell(1))
 
 @rule(aten._pack_padded_sequence)
 def _(x: Traced, lengths: Any, batch_first: bool = False) -> Any:
+    for axis in [*x.axes[:2], *lengths.axes]:
+        pin(axis, "sequences of several lengths")
     return [None, *x.axes[2:]], [None]
 
 

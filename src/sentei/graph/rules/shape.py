@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sentei.graph.axis import concat
@@ -63,15 +64,17 @@ def _(x: Traced, start: int = 0, end: int = -1) -> Any:
     return [*x.axes[:start], middle, *x.axes[end + 1 :]]
 
 
-@rule(aten.squeeze)
+@rule(aten.squeeze, aten.squeeze_)
 def _(x: Traced, dim: Any = None) -> Any:
     if dim is None:
         return [a for a in x.axes if a.size != 1]
     drop = {d % max(x.ndim, 1) for d in _sizes(dim)}
+    for i in drop & set(range(x.ndim)):
+        pin(x.axes[i], "squeezed by name: one unit left would make it vanish")
     return [a for i, a in enumerate(x.axes) if i not in drop or a.size != 1]
 
 
-@rule(aten.unsqueeze)
+@rule(aten.unsqueeze, aten.unsqueeze_)
 def _(x: Traced, dim: int) -> Any:
     axes = list(x.axes)
     axes.insert(dim % (x.ndim + 1), data(1))
@@ -83,7 +86,9 @@ def _(x: Traced, dims: list[int]) -> Any:
     return [x.axes[d] for d in dims]
 
 
-@rule(aten.transpose, aten.transpose_, aten.swapaxes, aten.swapdims)
+@rule(
+    aten.transpose, aten.transpose_, aten.swapaxes, aten.swapaxes_, aten.swapdims, aten.swapdims_,
+)  # fmt: skip
 def _(x: Traced, a: int, b: int) -> Any:
     axes = list(x.axes)
     if axes:
@@ -91,7 +96,12 @@ def _(x: Traced, a: int, b: int) -> Any:
     return axes
 
 
-@rule(aten.t, aten.numpy_T, aten.mT, aten.mH, aten.adjoint, aten.matrix_H, aten.t_)
+@rule(aten.numpy_T)
+def _(x: Traced) -> Any:
+    return x.axes[::-1]
+
+
+@rule(aten.t, aten.t_, aten.mT, aten.mH, aten.adjoint, aten.matrix_H)
 def _(x: Traced) -> Any:
     return [*x.axes[:-2], *reversed(x.axes[-2:])]
 
@@ -155,10 +165,9 @@ def _(x: Traced, repeats: Any) -> Any:
 def _(x: Traced, repeats: Any = None, dim: Any = None, **_: Any) -> Any:
     if not isinstance(repeats, int) or dim is None:
         if isinstance(repeats, Traced) and dim is not None:
-            axes = list(x.axes)
-            pin(axes[dim], "positions are repeated by count")
-            axes[dim] = None
-            return axes
+            for axis in [x.axes[dim], *repeats.axes]:
+                pin(axis, "positions are repeated by count")
+            return _replaced(x, dim, None)
         for axis in x.axes:
             pin(axis, "repeat_interleave flattens it")
         return [None]
@@ -170,7 +179,7 @@ def _(x: Traced, repeats: Any = None, dim: Any = None, **_: Any) -> Any:
 
 
 @rule(aten.cat, aten.concat, aten.concatenate)
-def _(tensors: list[Traced], dim: int = 0) -> Any:
+def cat(tensors: list[Traced], dim: int = 0) -> Any:
     parts = [t for t in tensors if not (t.ndim == 1 and t.shape[0] == 0)] or tensors
     first = parts[0]
     dim %= max(first.ndim, 1)
@@ -183,7 +192,36 @@ def _(tensors: list[Traced], dim: int = 0) -> Any:
     return out
 
 
-@rule(aten.stack, aten.hstack, aten.vstack, aten.dstack, aten.column_stack)
+def _widened(t: Traced, axes: list[Any]) -> Traced:
+    """The tensor with dimensions of size one added."""
+    return Traced(replace(t.value, shape=tuple(a.size for a in axes)), axes)
+
+
+@rule(aten.hstack)
+def _(tensors: list[Traced]) -> Any:
+    tensors = [_widened(t, t.axes or [data(1)]) for t in tensors]
+    return cat(tensors, 0 if tensors[0].ndim == 1 else 1)
+
+
+@rule(aten.vstack)
+def _(tensors: list[Traced]) -> Any:
+    return cat([_widened(t, [data(1)] * (2 - t.ndim) + t.axes) for t in tensors], 0)
+
+
+@rule(aten.dstack)
+def _(tensors: list[Traced]) -> Any:
+    planes = [t.axes if t.ndim > 1 else [data(1), *(t.axes or [data(1)])] for t in tensors]
+    deep = [[*axes, data(1)] if len(axes) == 2 else axes for axes in planes]
+    return cat([_widened(t, axes) for t, axes in zip(tensors, deep, strict=True)], 2)
+
+
+@rule(aten.column_stack)
+def _(tensors: list[Traced]) -> Any:
+    columns = [t.axes if t.ndim > 1 else [*(t.axes or [data(1)]), data(1)] for t in tensors]
+    return cat([_widened(t, axes) for t, axes in zip(tensors, columns, strict=True)], 1)
+
+
+@rule(aten.stack)
 def _(tensors: list[Traced], dim: int = 0) -> Any:
     first = tensors[0]
     for other in tensors[1:]:
@@ -209,13 +247,30 @@ def _(x: Traced, size: Any, dim: int = 0) -> Any:
     n = x.shape[dim]
     sizes = [int(size)] * (n // int(size)) + ([n % int(size)] if n % int(size) else [])
     pieces = split(x.axes[dim], sizes)
-    if len(pieces) > 1:
-        for piece in pieces[:-1] if n % int(size) else pieces:
+    if n % int(size) and len(pieces) > 1:
+        for piece in pieces:
+            pin(piece, "pieces of unequal size")
+    elif len(pieces) > 1:
+        for piece in pieces:
             need(size, piece)
     return tuple(_replaced(x, dim, piece) for piece in pieces)
 
 
-@rule(aten.chunk, aten.unsafe_chunk, aten.tensor_split)
+@rule(aten.tensor_split)
+def _(x: Traced, sections: Any, dim: int = 0) -> Any:
+    if not isinstance(sections, int):
+        return None
+    n, k = x.shape[dim], int(sections)
+    pieces = split(x.axes[dim], [n // k + (i < n % k) for i in range(k)])
+    for piece in pieces:
+        if n % k:
+            pin(piece, "pieces of unequal size")
+        elif piece is not pieces[0]:
+            tie(pieces[0], piece, "tensor_split gives equal pieces")
+    return tuple(_replaced(x, dim, piece) for piece in pieces)
+
+
+@rule(aten.chunk, aten.unsafe_chunk)
 def _(x: Traced, chunks: Any, dim: int = 0) -> Any:
     if not isinstance(chunks, int):
         return None
@@ -231,7 +286,21 @@ def _(x: Traced, chunks: Any, dim: int = 0) -> Any:
     return tuple(_replaced(x, dim, piece) for piece in pieces)
 
 
-@rule(aten.slice, aten.narrow, aten.slice_copy, aten.narrow_copy)
+@rule(aten.narrow, aten.narrow_copy)
+def _(x: Traced, dim: int, start: Any, length: Any) -> Any:
+    if isinstance(start, Traced):
+        return None
+    n, axis = x.shape[dim], x.axes[dim]
+    first = int(start) % n if n else 0
+    left, rest = cut(axis, first)
+    middle, right = cut(rest, int(length))
+    if first:
+        need(start if start > 0 else -start, left if start > 0 else concat([middle, right]))
+    need(length, middle)
+    return _replaced(x, dim, resolve(middle))
+
+
+@rule(aten.slice, aten.slice_copy)
 def _(x: Traced, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1) -> Any:
     n = x.shape[dim]
     axis = x.axes[dim]
@@ -307,7 +376,13 @@ def _other_pad(x: Traced, pads: list[Any], *_: Any) -> Any:
     return axes
 
 
-@rule(aten.flip, aten.fliplr, aten.flipud)
+@rule(aten.fliplr)
+def _(x: Traced) -> Any:
+    pin(x.axes[1], "flip reverses positions")
+    return x.axes
+
+
+@rule(aten.flip, aten.flipud)
 def _(x: Traced, dims: Any = (0,)) -> Any:
     for d in dims:
         pin(x.axes[d], "flip reverses positions")
@@ -352,7 +427,8 @@ def _(x: Traced, groups: Any) -> Any:
 @rule(aten.pixel_shuffle)
 def _(x: Traced, r: int) -> Any:
     channels, inner = factor(x.axes[-3], x.shape[-3] // (r * r))
-    pin(inner, "pixel_shuffle moves it into space")
+    for axis in [inner, *x.axes[-2:]]:
+        pin(axis, "pixel_shuffle moves channels into space")
     return [*x.axes[:-3], channels, None, None]
 
 
@@ -375,6 +451,8 @@ def _(x: Traced, dim: int, size: int, step: int) -> Any:
 @rule(aten.im2col)
 def _(x: Traced, kernel: list[int], *_: Any) -> Any:
     window = data(kernel[0] * kernel[1], "window of unfold")
+    for axis in x.axes[-2:]:
+        pin(axis, "windows are taken along it")
     batch = [x.axes[0]] if x.ndim == 4 else []
     return [*batch, product([resolve(x.axes[-3]), window]), None]
 
@@ -382,7 +460,8 @@ def _(x: Traced, kernel: list[int], *_: Any) -> Any:
 @rule(aten.col2im)
 def _(x: Traced, size: Any, kernel: list[int], *_: Any) -> Any:
     channels, inner = factor(x.axes[-2], x.shape[-2] // (kernel[0] * kernel[1]))
-    pin(inner, "window of fold")
+    for axis in [inner, x.axes[-1]]:
+        pin(axis, "window of fold")
     return [*x.axes[:-2], channels, None, None]
 
 

@@ -12,6 +12,10 @@ def _over_space(n: int) -> Any:
     def apply(x: Traced, *rest: Any, **_: Any) -> Any:
         for axis in x.axes[x.ndim - n :]:
             pin(axis, "windows are taken along it")
+        for tensor in rest:  # max_unpool: where each value came from
+            if isinstance(tensor, Traced):
+                for own, axis in zip(tensor.axes, x.axes, strict=True):
+                    same(own, axis)
         out: list[Any] = [*x.axes[: x.ndim - n], *(None for _ in range(n))]
         return out, list(out)
 
@@ -20,7 +24,7 @@ def _over_space(n: int) -> Any:
 
 for _name in (
     "avg_pool adaptive_avg_pool adaptive_max_pool max_pool lp_pool max_pool_with_indices "
-    "fractional_max_pool mkldnn_max_pool _adaptive_avg_pool upsample_nearest upsample_nearest_exact "
+    "mkldnn_max_pool _adaptive_avg_pool upsample_nearest upsample_nearest_exact "
     "_upsample_nearest_exact upsample_linear upsample_bilinear upsample_bicubic upsample_trilinear "
     "_upsample_bilinear_aa _upsample_bicubic_aa max_unpool"
 ).split():
@@ -34,6 +38,11 @@ for _name in (
             else f"{_name}{_n}d"
         )
         rule(getattr(aten, _full), getattr(aten, f"{_full}_with_indices"))(_over_space(_n))
+
+
+@rule(aten.fractional_max_pool2d, aten.fractional_max_pool3d)
+def _(x: Traced, *_: Any) -> Any:
+    return None  # the windows are random, drawn for each channel
 
 
 @rule(aten.grid_sampler, aten.grid_sampler_2d, aten.grid_sampler_3d)

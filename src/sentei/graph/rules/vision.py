@@ -14,18 +14,16 @@ _ops = torch.ops.torchvision
 
 def register() -> None:
     """Add the rules; called when a tape holds an operator of this namespace."""
-    rule(_ops.nms)(lambda boxes, scores, threshold: [None])
+    rule(_ops.nms)(lambda boxes, scores, threshold: None)
 
     @rule(_ops.roi_align, _ops.roi_pool)
     def _(x: Traced, rois: Traced, *_: Any) -> Any:
-        for axis in x.axes[2:]:
+        for axis in [x.axes[0], *x.axes[2:], *rois.axes]:
             pin(axis, "regions are pooled from it")
         return [None, x.axes[1], None, None], [None, x.axes[1], None, None]
 
     @rule(_ops.ps_roi_align, _ops.ps_roi_pool)
     def _(x: Traced, *_: Any) -> Any:
-        for axis in x.axes[1:]:
-            pin(axis, "position-sensitive pooling")
         return None
 
     @rule(_ops.deform_conv2d)
@@ -42,8 +40,12 @@ def register() -> None:
         if offset_groups > 1:
             pin(x.axes[1], "offset groups of a deformable convolution")
         same(bias.axes[0], weight.axes[0])
-        for axis in [*weight.axes[2:], offset.axes[1], *(mask.axes[1:2] if mask.ndim > 1 else [])]:
-            pin(axis, "kernel positions of a deformable convolution")
+        fixed = [x.axes[2:], weight.axes[2:], offset.axes[1:], mask.axes[1:]]
+        for axis in [a for axes in fixed for a in axes]:
+            pin(axis, "positions of a deformable convolution")
+        same(x.axes[0], offset.axes[0])
+        if mask.shape[0] == x.shape[0]:
+            same(x.axes[0], mask.axes[0])
         return [x.axes[0], weight.axes[0], None, None]
 
 
