@@ -256,11 +256,11 @@ _CALENDAR = {
     "prediction_length": 9, "context_length": 24, "lags_sequence": [1, 2, 3, 5],
     "num_time_features": 2, "d_model": 60, "encoder_layers": 2, "decoder_layers": 2,
     "encoder_attention_heads": 6, "decoder_attention_heads": 4, "encoder_ffn_dim": 112,
-    "decoder_ffn_dim": 104,
+    "decoder_ffn_dim": 104, "init_std": 0.1,
 }
 _PATCH = {
     "num_input_channels": 3, "context_length": 32, "patch_length": 8, "patch_stride": 4,
-    "prediction_length": 9, "num_targets": 7,
+    "prediction_length": 9, "num_targets": 7, "init_std": 0.2,
 }
 
 TIMESERIES: Specs = [
