@@ -260,36 +260,43 @@ class _Layout:
 
     def reduce(self, values: Mapping[str, Any], statistic: Statistic) -> Tensor:
         """`statistic` of each value (a weight, or weight and gradient) by unit: (units,)."""
+        pairs = {n: v if isinstance(v, tuple) else (v,) for n, v in values.items()}
+        for name, tensors in pairs.items():
+            if tensors[0].is_meta:
+                raise PruneError(
+                    f"parameter {name!r} is on the meta device and has no values to score; "
+                    f"load the weights, or use the criterion 'random'"
+                )
+        total = self._total(pairs, statistic, _wide)
+        if total.isfinite().all():
+            return total[:-1]
+        for name, tensors in pairs.items():
+            for tensor, what in zip(
+                tensors, ("parameter", "the gradient of parameter"), strict=False
+            ):
+                if not tensor.isfinite().all():
+                    kind = "NaN" if tensor.isnan().any() else "infinity"
+                    raise PruneError(f"{what} {name!r} holds {kind}: its units cannot be scored")
+        # Finite weights whose squares overflow: rare enough to be slow about it.
+        total = self._total(pairs, statistic, lambda t: _wide(t).double())
+        if not total.isfinite().all():
+            raise PruneError("the weights are so large that their scores are not finite")
+        return total[:-1]
+
+    def _total(
+        self,
+        pairs: Mapping[str, tuple[Tensor, ...]],
+        statistic: Statistic,
+        cast: Callable[[Tensor], Tensor],
+    ) -> Tensor:
         total = torch.zeros(self.units + 1, dtype=torch.float64)
         with torch.no_grad():
-            for name, value in values.items():
-                tensors = value if isinstance(value, tuple) else (value,)
-                vectors = self._vectors(name, tensors, statistic)
+            for name, tensors in pairs.items():
+                vectors = self._summed(name, [cast(t) for t in tensors], statistic)
                 for vector, (_, owners) in zip(vectors, self.dims[name], strict=True):
                     for ids in owners:
                         total.index_add_(0, ids, vector)
-        return total[:-1]
-
-    def _vectors(
-        self, name: str, tensors: tuple[Tensor, ...], statistic: Statistic
-    ) -> list[Tensor]:
-        if tensors[0].is_meta:
-            raise PruneError(
-                f"parameter {name!r} is on the meta device and has no values to score; "
-                f"load the weights, or use the criterion 'random'"
-            )
-        vectors = self._summed(name, [_wide(t) for t in tensors], statistic)
-        if all(bool(v.isfinite().all()) for v in vectors):
-            return vectors
-        for tensor, where in zip(tensors, ("parameter", "the gradient of parameter"), strict=False):
-            if not tensor.isfinite().all():
-                kind = "NaN" if tensor.isnan().any() else "infinity"
-                raise PruneError(f"{where} {name!r} holds {kind}: its units cannot be scored")
-        # Finite weights whose squares overflow: rare enough to be slow about it.
-        vectors = self._summed(name, [_wide(t).double() for t in tensors], statistic)
-        if not all(v.isfinite().all() for v in vectors):
-            raise PruneError(f"the score of parameter {name!r} is not finite: its values overflow")
-        return vectors
+        return total
 
     def _summed(self, name: str, tensors: list[Tensor], statistic: Statistic) -> list[Tensor]:
         """The statistic summed over all dimensions but one, for each dimension with units."""
