@@ -111,11 +111,14 @@ def enliven(model: PreTrainedModel) -> None:
                 norm.weight.uniform_(0.5, 1.5)
 
 
+_AVAILABLE = frozenset(dir(transformers))  # once: the lazy module builds this list each time
+
+
 def add(
     family: str, name: str, class_name: str, base: Mapping, own: Mapping, inputs: Inputs
 ) -> None:
     """Register one architecture, if the installed transformers has it."""
-    if class_name not in dir(transformers):
+    if class_name not in _AVAILABLE:
         return
 
     @register(f"hf/{name}", family)
