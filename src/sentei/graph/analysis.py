@@ -80,6 +80,12 @@ def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
         from sentei.graph.rules import vision
 
         vision.register()
+    nodes = [node for tape in tapes for node in tape.nodes]
+    used = {id(leaf) for node in nodes for leaf in flatten((node.args, node.kwargs))}
+    for name, axes in analysis.parameters.items():
+        if not any(id(tape.parameters.get(name)) in used for tape in tapes):
+            for axis in axes:
+                pin(axis, "not used in the captured pass")
     with recording(analysis.facts) as current:
         for tape in tapes:
             for node in tape.nodes:

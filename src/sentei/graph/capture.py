@@ -154,6 +154,7 @@ def _record(
         recorder.adopt(tensor, "input", path)
     home = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
     with ExitStack() as stack:
+        stack.callback(recorder.put_back)
         stack.enter_context(_restored(model, copy_floats=not abstract))
         for module in model.modules():
             module.training = training
@@ -186,20 +187,26 @@ class _Recorder(TorchDispatchMode):
         self._by_storage: dict[Any, Value] = {}
         self._twins: dict[int, Tensor] = {}
         self._alive: list[Tensor] = []
+        self._roots: dict[int, list[Tensor]] = {}
+        self._overwritten: list[tuple[Tensor, Tensor]] = []
         self._count = 0
 
     # -- values ---------------------------------------------------------------------------------
     def adopt(self, tensor: Tensor, origin: str, name: str = "") -> Value:
+        shape = tuple(map(int, tensor.shape))
         known = self._values.get(id(tensor))
-        if known is not None and known[0]() is tensor:
+        # `t_` and its like change a tensor's shape in place: it is another value from then on.
+        if known is not None and known[0]() is tensor and known[1].shape == shape:
             return known[1]
-        value = Value(self._count, tuple(map(int, tensor.shape)), tensor.dtype, origin, name)
+        value = Value(self._count, shape, tensor.dtype, origin, name)
         self._count += 1
         if self.abstract or origin != "op":
             self._alive.append(tensor)
         self._values[id(tensor)] = (weakref.ref(tensor), value)
         if origin in ("parameter", "buffer", "attribute") and _plain(tensor):
             self._by_storage[_storage_key(tensor)] = value
+        if origin in _TWINNED and _plain(tensor):
+            self._roots.setdefault(tensor.untyped_storage().data_ptr(), []).append(tensor)
         return value
 
     def value(self, tensor: Tensor) -> Value:
@@ -224,10 +231,31 @@ class _Recorder(TorchDispatchMode):
         seen = _map((args, kwargs), lambda t: self.value(t))
         if self.pending is not None:
             seen = _align(seen, self.pending)
+        if func._schema.is_mutable:
+            self._before_writing(func, args, kwargs)
         out = self._abstract(func, args, kwargs) if self.abstract else func(*args, **kwargs)
         outputs = tuple(self.adopt(t, "op") for t in flatten(out) if isinstance(t, Tensor))
         self.tape.nodes.append(Node(func, seen[0], seen[1], outputs, self.path[-1]))
         return out
+
+    def _before_writing(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Copy what belongs to the user and is about to be changed, the first time."""
+        for i, argument in enumerate(func._schema.arguments):
+            if argument.alias_info is None or not argument.alias_info.is_write:
+                continue
+            for tensor in flatten(args[i] if i < len(args) else kwargs.get(argument.name)):
+                if isinstance(tensor, Tensor) and _plain(tensor):
+                    if self.abstract and _is_float(tensor):
+                        continue  # its twin is written to
+                    for root in self._roots.pop(tensor.untyped_storage().data_ptr(), ()):
+                        self._overwritten.append((root, root.detach().clone()))
+
+    def put_back(self) -> None:
+        """Undo every write to parameters, attributes and inputs."""
+        with torch.inference_mode():
+            for tensor, before in self._overwritten:
+                tensor.copy_(before)
+        self._overwritten.clear()
 
     def _twin(self, tensor: Tensor) -> Tensor:
         if tensor.is_meta:

@@ -1,0 +1,606 @@
+"""Capture leaves no trace, answers for any call, and knows where the integers come from."""
+
+from __future__ import annotations
+
+import random
+import types
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from sentei.graph.capture import capture, named_tensors, tensors_in, unwrap
+from sentei.graph.groups import analyze
+from sentei.graph.tape import AttributeKey, Node, Symbol, Tape
+
+
+# -- nothing is changed ---------------------------------------------------------------------------
+@dataclass
+class Settings:
+    width: int = 8
+    sizes: list[int] = field(default_factory=lambda: [2, 4])
+    extra: dict[str, Any] = field(default_factory=lambda: {"depth": 3, "name": "x"})
+
+
+class Pair(NamedTuple):
+    a: int
+    b: int
+
+
+class Busy(nn.Module):
+    """Changes everything a forward pass can change."""
+
+    count: Tensor
+    history: Tensor
+
+    def __init__(self, fails: bool = False) -> None:
+        super().__init__()
+        self.fails = fails
+        self.layer = nn.Linear(4, 8)
+        self.norm = nn.BatchNorm1d(8)
+        self.drop = nn.Dropout(0.5)
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+        self.register_buffer("history", torch.zeros(8))
+        self.register_buffer("absent", None)
+        self.number = 7
+        self.flag = True
+        self.shape = (2, 4)
+        self.pair = Pair(2, 4)
+        self.nested = {"a": [1, (2, 3)], "b": {"c": 4}}
+        self.config = Settings()
+        self.space = types.SimpleNamespace(heads=2)
+        self.log: list[int] = [1]
+        self.cache: dict[str, Any] = {"old": 1}
+        self.seen: set[int] = {1}
+        self.plain = torch.ones(8)
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.number = 9
+        self.fresh = "new attribute"
+        self.log.append(self.number)
+        self.cache["old"] = self.cache["new"] = x
+        self.seen.clear()
+        self.nested["a"].append(5)
+        self.config.width = 99
+        self.config.sizes.append(6)
+        self.space.heads = 1
+        self.count += 1
+        self.history[0] = 3.0
+        self.plain.mul_(2)
+        self.training = not self.training
+        self.drop.p = 0.9
+        random.random()
+        np.random.rand()
+        torch.rand(3)
+        y = self.drop(self.norm(self.layer(x)))
+        x.add_(1)
+        if self.fails:
+            raise KeyError("the user's own error")
+        return y
+
+
+def photograph(model: nn.Module) -> dict[str, Any]:
+    """All state, as plain values with their types."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return ("tensor", id(value), value.detach().clone().tolist())
+        if isinstance(value, nn.Module):
+            return ("module", id(value))
+        if isinstance(value, dict):
+            return (type(value), {k: plain(v) for k, v in value.items()})
+        if isinstance(value, (list, tuple)):
+            return (type(value), [plain(v) for v in value])
+        if isinstance(value, (Settings, types.SimpleNamespace)):
+            return (type(value), id(value), plain(vars(value)))
+        return (type(value), value)
+
+    return {name: (type(m), plain(vars(m))) for name, m in model.named_modules()}
+
+
+@pytest.mark.parametrize("abstract", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+def test_everything_is_restored(abstract: bool, training: bool, fails: bool) -> None:
+    model, x = Busy(fails), torch.randn(3, 4)
+    model.train(not training)
+    model.drop.training = training  # flags that differ between modules stay so
+    before, x_before = photograph(model), x.clone()
+    python, numpy, rng = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    grad = torch.is_grad_enabled()
+    if fails:
+        with pytest.raises(KeyError, match="the user's own error"):
+            capture(model, (x,), training=training, abstract=abstract)
+    else:
+        capture(model, (x,), training=training, abstract=abstract)
+    assert photograph(model) == before
+    assert torch.equal(x, x_before)
+    assert random.getstate() == python
+    assert (np.random.get_state()[1] == numpy).all()
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert torch.backends.mha.get_fastpath_enabled() == fastpath
+    assert torch.is_grad_enabled() == grad
+    assert not torch.is_inference_mode_enabled()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_attention_fastpath_is_put_back(enabled: bool) -> None:
+    torch.backends.mha.set_fastpath_enabled(enabled)
+    try:
+        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+        x = torch.randn(2, 3, 8)
+        want = layer(x)
+        tape = capture(layer, (x,))
+        assert "scaled_dot_product" in names(tape) or "softmax" in names(tape)
+        assert type(layer.self_attn) is nn.MultiheadAttention
+        assert torch.backends.mha.get_fastpath_enabled() is enabled
+        assert torch.equal(layer(x), want)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
+
+
+def test_integers_stay_plain() -> None:
+    """Not even an equal Symbol remains: `type(x) is int` decides how libraries treat a number."""
+    model = Busy()
+    capture(model, (torch.randn(3, 4),))
+    for value in (model.number, model.shape[0], model.pair.a, model.nested["a"][0],
+                  model.nested["b"]["c"], model.config.width, model.config.sizes[0],
+                  model.config.extra["depth"], model.space.heads):  # fmt: skip
+        assert type(value) is int
+    assert type(model.pair) is Pair
+    assert type(model.flag) is bool
+
+
+def test_a_kept_reference_is_a_plain_integer() -> None:
+    """What the model stores elsewhere during the pass may be a Symbol; copies of it are not."""
+    import copy
+    import pickle
+
+    six = Symbol.make(6, ("attribute", AttributeKey("", ("n",))))
+    assert type(copy.deepcopy(six)) is int
+    assert type(copy.copy(six)) is int
+    assert type(pickle.loads(pickle.dumps(six))) is int
+
+
+def test_hooks_and_gradients_are_left_alone() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2))
+    called: list[int] = []
+    net[0].register_forward_hook(lambda *_: called.append(1))
+    net(torch.randn(1, 4)).sum().backward()
+    gradient = net[0].weight.grad
+    handles = len(torch.nn.modules.module._global_forward_hooks)
+    capture(net, (torch.randn(1, 4),))
+    assert net[0].weight.grad is gradient
+    assert len(torch.nn.modules.module._global_forward_hooks) == handles
+    assert len(net[0]._forward_hooks) == 1
+
+
+def test_parameters_written_in_a_real_run_are_put_back() -> None:
+    class Clamps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.layer.weight.data.clamp_(0, 0.1)
+            self.layer.weight[0].zero_()
+            return self.layer(x)
+
+    model = Clamps()
+    before = model.layer.weight.detach().clone()
+    capture(model, (torch.randn(1, 4),), abstract=False)
+    assert torch.equal(model.layer.weight, before)
+
+
+def test_integer_inputs_written_to_are_put_back() -> None:
+    class Fills(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(5, 4)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            ids[ids < 0] = 0
+            ids[:, 0] = 4
+            return self.table(ids)
+
+    ids = torch.tensor([[1, -1], [-1, 2]])
+    capture(Fills(), (ids,))
+    assert ids.tolist() == [[1, -1], [-1, 2]]
+
+
+# -- any call -------------------------------------------------------------------------------------
+@dataclass
+class Batch:
+    x: Tensor
+    more: dict[str, Any]
+
+
+@dataclass
+class Answer:
+    logits: Tensor
+    hidden: tuple[Tensor, ...]
+    loss: float | None = None
+
+
+class Any_(nn.Module):
+    """Takes what it is given, gives a dataclass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 6)
+
+    def forward(self, batch: Batch, *rest: Tensor, scale: Tensor, options: Any = None) -> Answer:
+        h = self.layer(batch.x + batch.more["y"][0]) * scale + sum(r.sum() for r in rest)
+        if options is not None:
+            h = h + options["deep"][0]["z"]
+        return Answer(h, (h, h + 1))
+
+
+def test_any_call_and_any_answer() -> None:
+    x = torch.randn(2, 4)
+    batch = Batch(x, {"y": [torch.randn(2, 4)]})
+    options = {"deep": ({"z": torch.randn(6)},), "n": 3, "none": None}
+    tape = capture(Any_(), (batch, x, x), {"scale": torch.ones(6), "options": options})
+    inputs = {v.name for v in inputs_of(tape)}
+    assert inputs == {"[0][0].x", "[0][0].more.y[0]", "[1].scale", "[1].options.deep[0].z"}
+    assert len(tape.outputs) == 3
+    assert len({id(v) for v in tape.outputs}) == 2
+
+
+@pytest.mark.parametrize("answer", [
+    lambda h: h, lambda h: (h,), lambda h: [h, None], lambda h: {"a": h, "b": {"c": 1}},
+    lambda h: OrderedDict(x=h), lambda h: Answer(h, ()), lambda h: types.SimpleNamespace(h=h),
+    lambda h: torch.max(h, 1),
+])  # fmt: skip
+def test_outputs_of_any_kind_are_found(answer: Callable[[Tensor], Any]) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 6)
+
+        def forward(self, x: Tensor) -> Any:
+            return answer(self.layer(x))
+
+    assert len(capture(Net(), (torch.randn(2, 4),)).outputs) in (1, 2)
+    assert len(analyze(Net(), torch.randn(2, 4))) == 0  # its output is an output
+
+
+def test_tensors_in_does_not_follow_cycles_for_ever() -> None:
+    loop: list[Any] = [torch.ones(1)]
+    loop.append(loop)
+    assert 1 <= len(list(tensors_in(loop))) <= 8
+
+
+def test_an_error_of_the_model_comes_through_as_it_is() -> None:
+    class Mine(ValueError):
+        pass
+
+    class Fails(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise Mine("these inputs will not do")
+
+    with pytest.raises(Mine, match="these inputs will not do") as caught:
+        capture(Fails(), (torch.randn(1),))
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_wrong_arguments_say_what_python_says() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        capture(nn.Linear(4, 2), (torch.randn(1, 4),), {"nonsense": 1})
+
+
+def test_wrong_shapes_say_what_torch_says() -> None:
+    with pytest.raises(RuntimeError, match=r"shapes|size"):
+        capture(nn.Linear(4, 2), (torch.randn(1, 5),))
+
+
+# -- control flow ---------------------------------------------------------------------------------
+def test_control_flow_on_values_falls_back_to_a_real_run() -> None:
+    class Decides(nn.Module):
+        """Twins answer 0, which this model does not accept."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            n = int(x.abs().sum().item()) + 1
+            if n < 2:
+                raise ValueError("empty input")
+            return self.b(self.a(x)[:, :8])
+
+    model, x = Decides(), torch.full((1, 4), 3.0)
+    assert capture(model, (x,)).abstract is False
+    with pytest.raises(ValueError, match="empty input"):
+        capture(model, (x,), abstract=True)
+    assert list(analyze(model, x)) == ["a"]
+
+
+def test_loops_over_integers_are_followed_without_arithmetic() -> None:
+    class Routes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = nn.Linear(4, 3)
+            self.experts = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            choice = self.gate(x).topk(2, -1).indices
+            out = torch.zeros_like(x)
+            for i in range(3):
+                at = (choice == i).any(-1).nonzero().squeeze(-1)
+                if len(at):
+                    out[at] += self.experts[i](x[at])
+            return out
+
+    tape = capture(Routes(), (torch.randn(12, 4),))
+    assert tape.abstract
+    used = {node.module for node in tape.nodes}
+    assert {"experts.0", "experts.1", "experts.2"} <= used
+
+
+# -- wrappers -------------------------------------------------------------------------------------
+def small() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
+def test_compiled_models_are_looked_through() -> None:
+    model = small()
+    assert unwrap(torch.compile(model)) is model
+    assert list(analyze(torch.compile(model), torch.randn(3, 4))) == ["0"]
+
+
+def test_wrappers_inside_wrappers() -> None:
+    model = small()
+    assert unwrap(nn.DataParallel(torch.compile(model))) is model
+    assert list(analyze(nn.DataParallel(model), torch.randn(3, 4))) == ["0"]
+
+
+def test_a_module_compiled_in_place() -> None:
+    model = small()
+    model[0].compile()
+    assert list(analyze(model, torch.randn(3, 4))) == ["0"]
+
+
+@pytest.mark.parametrize("wrap", [
+    parametrizations.weight_norm, parametrizations.spectral_norm, parametrizations.orthogonal,
+])  # fmt: skip
+def test_parametrized_weights_capture(wrap: Any) -> None:
+    model = small()
+    wrap(model[0])
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    tape = capture(model, (torch.randn(3, 4),))
+    assert any(name.startswith("0.parametrizations.weight") for name in tape.parameters)
+    after = model.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_weight_norm_is_pruned_like_the_weight_it_makes() -> None:
+    model = small()
+    parametrizations.weight_norm(model[0])
+    groups = analyze(model, torch.randn(3, 4))
+    slices = {s.parameter for g in groups.values() for s in g.slices}
+    assert {"0.parametrizations.weight.original0", "2.weight"} <= slices
+
+
+def test_weight_data_is_the_weight() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.linear(F.linear(x, self.a.weight.data, self.a.bias.detach()), self.b.weight)
+
+    (group,) = analyze(Functional(), torch.randn(1, 4)).values()
+    assert {s.parameter for s in group.slices} == {"a.weight", "a.bias", "b.weight"}
+
+
+def test_a_parameter_that_is_not_used_is_left_alone() -> None:
+    net = small()
+    net[0].register_parameter("spare", nn.Parameter(torch.randn(8, 3)))
+    groups = analyze(net, torch.randn(1, 4))
+    assert list(groups) == ["0"]
+    assert {s.parameter for s in groups["0"].slices} == {"0.weight", "0.bias", "2.weight"}
+    assert "not used in the captured pass" in {g.pinned for g in groups.pinned.values()}
+
+
+def test_tied_weights_are_one_tensor() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    model[1].weight = model[0].weight
+    tape = capture(model, (torch.randn(1, 4),))
+    assert "1.weight" not in tape.parameters
+    used = [n.args[1] for n in tape.nodes if "linear" in n.name]
+    assert used[0] is used[1]
+
+
+def test_a_module_called_twice_records_twice() -> None:
+    layer = nn.Linear(4, 4)
+    model = nn.Sequential(layer, nn.ReLU(), layer)
+    assert [n.name for n in capture(model, (torch.randn(1, 4),)).nodes].count(
+        "aten.linear.default"
+    ) == 2
+
+
+def test_a_model_without_weights_is_captured() -> None:
+    with torch.device("meta"):
+        model = nn.Sequential(
+            nn.Conv2d(3, 1 << 14, 3), nn.BatchNorm2d(1 << 14), nn.ReLU(),
+            nn.Conv2d(1 << 14, 1 << 14, 3),
+        )  # fmt: skip
+    groups = analyze(model, torch.randn(1, 3, 8, 8))
+    assert list(groups) == ["0"]
+    assert all(p.is_meta for p in model.parameters())
+    assert groups.cost().params > 1 << 30
+    named = analyze(model, torch.randn(1, 3, 8, 8, device="meta"))
+    assert list(named) == ["0"]
+
+
+def test_named_tensors_names_each_tensor_once() -> None:
+    model = Busy()
+    model.norm.again = model.layer.weight
+    found = named_tensors(model)
+    assert found["layer.weight"][0] == "parameter"
+    assert found["history"][0] == "buffer"
+    assert found["plain"][0] == "attribute"
+    assert "norm.again" not in found
+    assert "absent" not in found
+
+
+def test_tensors_changed_in_place_to_another_shape_get_axes_of_their_own() -> None:
+    class Transposes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 8), nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = self.a(x)  # (3, 8)
+            h.t_()
+            return self.b(h)
+
+    tape = capture(Transposes(), (torch.randn(3, 4),))
+    node = next(n for n in tape.nodes if "t_" in n.name)
+    assert node.args[0].shape == (3, 8)
+    assert node.outputs[0].shape == (8, 3)
+    assert analyze(Transposes(), torch.randn(3, 4)).unknown == {}
+
+
+# -- where integers come from ---------------------------------------------------------------------
+def names(tape: Tape) -> str:
+    return " ".join(n.name for n in tape.nodes)
+
+
+def inputs_of(tape: Tape) -> Iterator[Any]:
+    from sentei.graph.tape import Value, flatten
+
+    seen: set[int] = set()
+    for node in tape.nodes:
+        for leaf in flatten((node.args, node.kwargs)):
+            if isinstance(leaf, Value) and leaf.origin == "input" and id(leaf) not in seen:
+                seen.add(id(leaf))
+                yield leaf
+
+
+class Provenance(nn.Module):
+    def __init__(self, body: Callable[[Provenance, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 12)
+        self.body = [body]  # in a list: a function of the class would be a method
+        self.heads = 3
+        self.sizes = (4, 8)
+        self.config = Settings(width=12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body[0](self, self.layer(x))
+
+
+def call(body: Callable[[Any, Tensor], Tensor], op: str) -> Node:
+    tape = capture(Provenance(body), (torch.randn(2, 5, 6),))
+    return next(n for n in tape.nodes if n.name.split(".")[1] == op)
+
+
+HEADS = ("attribute", AttributeKey("", ("heads",)))
+
+
+def test_view_gets_attribute_and_sizes() -> None:
+    node = call(lambda m, h: h.view(h.shape[0], h.size(1), m.heads, h.shape[-1] // m.heads), "view")
+    b, n, heads, inner = node.args[1]
+    linear = node.args[0]
+    assert b.expr == ("size", linear, 0)
+    assert n.expr == ("size", linear, 1)
+    assert heads.expr == HEADS
+    assert inner.expr[0] == "//"
+    assert inner.expr[1] == ("size", linear, 2)
+    assert inner.expr[2] == HEADS
+
+
+def test_reshape_with_minus_one_and_a_literal() -> None:
+    node = call(lambda m, h: h.reshape(-1, 5, m.heads, 4), "reshape")
+    minus, five, heads, four = node.args[1]
+    assert [type(x) for x in (minus, five, four)] == [int, int, int]
+    assert heads.expr == HEADS
+
+
+def test_view_with_a_tuple_of_attributes() -> None:
+    node = call(lambda m, h: h.view(*h.shape[:2], *(1, 12)), "view")
+    assert node.args[1][1].expr[0] == "size"
+
+
+@pytest.mark.parametrize("split", [
+    lambda m, h: h.split(m.sizes, dim=-1)[0], lambda m, h: torch.split(h, m.sizes, -1)[1],
+    lambda m, h: h.split(list(m.sizes), -1)[1],
+])  # fmt: skip
+def test_split_gets_the_items_of_a_tuple(split: Callable[[Any, Tensor], Tensor]) -> None:
+    tape = capture(Provenance(split), (torch.randn(2, 5, 6),))
+    node = next(n for n in tape.nodes if n.name.split(".")[1].startswith("split"))
+    assert [s.expr[1] for s in node.args[1]] == [
+        AttributeKey("", ("sizes", 0)), AttributeKey("", ("sizes", 1)),
+    ]  # fmt: skip
+
+
+def test_expand_and_zeros() -> None:
+    node = call(lambda m, h: h.new_zeros(1).expand(m.heads, h.shape[1]), "expand")
+    assert node.args[1][0].expr == HEADS
+    assert node.args[1][1].expr[0] == "size"
+    node = call(lambda m, h: torch.zeros(2, m.config.width) + h[:, 0], "zeros")
+    assert node.args[0][1].expr == ("attribute", AttributeKey("", ("config", "width")))
+
+
+def test_narrow_and_slices() -> None:
+    node = call(lambda m, h: h.narrow(-1, m.heads, m.sizes[0]), "narrow")
+    assert node.args[2].expr == HEADS
+    assert node.args[3].expr == ("attribute", AttributeKey("", ("sizes", 0)))
+    node = call(lambda m, h: h[..., : m.sizes[0]], "slice")
+    assert node.args[3].expr == ("attribute", AttributeKey("", ("sizes", 0)))
+
+
+def test_numbers_of_a_configuration_object_survive_arithmetic() -> None:
+    node = call(lambda m, h: h.view(2, 5, m.config.width // 4, -1), "view")
+    assert node.args[1][2].expr == (
+        "//", ("attribute", AttributeKey("", ("config", "width"))), 4,
+    )  # fmt: skip
+
+
+def test_functional_names_arrive_too() -> None:
+    node = call(lambda m, h: F.layer_norm(h, (m.config.width,)), "layer_norm")
+    assert node.args[1][0].expr == ("attribute", AttributeKey("", ("config", "width")))
+    node = call(lambda m, h: h.unflatten(-1, (m.heads, -1)), "unflatten")
+    assert node.args[2][0].expr == HEADS
+    node = call(lambda m, h: h.repeat(1, 1, m.heads), "repeat")
+    assert node.args[1][2].expr == HEADS
+
+
+def test_booleans_are_no_integers() -> None:
+    model = Busy()
+    tape = capture(model, (torch.randn(3, 4),))
+    assert not any("flag" in key.path for key in tape.attributes)
+    assert tape.attributes[AttributeKey("", ("nested", "a", 1, 0))] == 2
+
+
+def test_lists_kinds_of_containers() -> None:
+    """A deque or an array is no plain container: left as it is."""
+
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.queue = deque([1, 2])
+            self.array = np.array([1, 2])
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x) + self.queue[0]
+
+    model = Odd()
+    capture(model, (torch.randn(1, 4),))
+    assert list(model.queue) == [1, 2]
+    assert type(model.queue[0]) is int
