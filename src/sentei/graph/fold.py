@@ -30,7 +30,7 @@ _MOVES = {
     "slice", "narrow", "contiguous", "clone", "swapaxes", "expand", "detach", "alias", "view_as", "reshape_as",
 }  # fmt: skip
 _PASSES = {"neg", "to", "_to_copy", "type_as", "dropout", "float", "half", "cat", "stack", "roll", "pad",
-           "constant_pad_nd", "repeat", "repeat_interleave"}  # fmt: skip
+           "constant_pad_nd", "repeat", "repeat_interleave", "sum", "index", "index_select", "gather"}  # fmt: skip
 _SUMS = {"add", "sub"}
 _PRODUCTS = {"mul", "div", "matmul", "bmm", "mm", "einsum", "baddbmm"}
 
@@ -198,6 +198,7 @@ class _Graph:
     def origins(self, scale: Scale) -> list[tuple[Node, list[str]]]:
         """The operators whose parameters make the scaled tensor, with those parameters."""
         self.inside: dict[int, Value] = {}
+        self.operand: dict[int, Value] = {}  # which factor of a product carries the scale
         return self._back(scale.value, 0)
 
     def _back(self, value: Value, depth: int) -> list[tuple[Node, list[str]]]:
@@ -226,6 +227,7 @@ class _Graph:
                 if operand.origin == "parameter" and len(operand.shape) == 1:
                     return [(node, [operand.name])]
                 saved = dict(self.inside)
+                self.operand[id(node)] = operand
                 try:
                     return self._back(operand, depth + 1)
                 except _Stuck:
@@ -270,7 +272,11 @@ class _Graph:
             elif node.outputs and all(id(o) in tracked for o in node.outputs):
                 continue  # the same tensor handed through
             elif node.outputs and all(id(o) in self.inside for o in node.outputs):
-                scaled.extend(tracked[id(v)] for v in known)
+                carrier = self.operand.get(id(node))
+                for v in known:
+                    alone = carrier is None or (v is carrier and sum(u is v for u in used) == 1)
+                    side = scaled if alone else foreign
+                    side.append(tracked[id(v)])
             else:
                 foreign.extend(tracked[id(v)] for v in known)
         for key, value in self.inside.items():

@@ -21,6 +21,7 @@ from sentei.graph.axis import Dim, mask, resolve, width
 from sentei.graph.capture import capture, named_tensors, unwrap
 from sentei.graph.errors import PruneError, VerificationError
 from sentei.graph.groups import Groups
+from sentei.graph.history import remember
 from sentei.graph.repair import new_attributes, stock_attributes, write_attribute
 from sentei.graph.stock import STAND_INS
 from sentei.graph.tape import AttributeKey, Node, Tape
@@ -171,6 +172,7 @@ def _plan(
 
 def apply(model: nn.Module, surgery: Surgery, transaction: _Transaction | None = None) -> None:
     """Do what the record says to a model of the original shape."""
+    remember(model, surgery)
     stand_ins = {kind.__name__: kind for kind in STAND_INS.values()}
     for name, kind in surgery.swapped.items():
         stand_ins[kind].adopt(model.get_submodule(name))

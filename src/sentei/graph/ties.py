@@ -298,6 +298,10 @@ class _Solver:
         difference = a - b
         if not difference.terms:
             return
+        # Widths are never zero: heads * (a - b) == 0 leaves the number of heads free.
+        for dim in set.intersection(*(set(monomial) for monomial, _ in difference.terms)):
+            shared = difference.over(Poly.variable(dim))
+            difference = shared if shared is not None else difference
         dims = difference.dims
         if not dims or not any(d in self.relevant for d in dims):
             return

@@ -1,0 +1,168 @@
+"""What a model has lost: every module remembers the surgery done to its own tensors.
+
+The record lies on the module it speaks of, as a plain attribute. So it follows the module through
+copies, pickles and into other models, it goes when the module is replaced, and pruning twice
+composes by itself: positions kept by the second surgery number those kept by the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from sentei.graph.capture import named_tensors
+from sentei.graph.tape import AttributeKey
+
+if TYPE_CHECKING:
+    from sentei.graph.surgery import Surgery
+
+__all__ = ["History", "Past", "compose", "history", "remember"]
+
+_KEY = "_sentei_past"
+# dimension -> (width before any pruning, kept positions of it)
+Kept = dict[int, tuple[int, Tensor]]
+
+
+# Slots: without a `__dict__` this is no settings object whose integers capture would follow.
+@dataclass(frozen=True, slots=True)
+class Past:
+    """One module's share of what was done, relative to the unpruned model.
+
+    kept: local tensor name -> {dimension: (original size, kept positions)}.
+    rewritten: local names of tensors whose values were changed, kept or scaled.
+    attributes: path from the module -> integer.
+    stand_in: the class the module was given, or "".
+    """
+
+    kept: dict[str, Kept] = field(default_factory=dict)
+    rewritten: frozenset[str] = frozenset()
+    attributes: dict[tuple[Any, ...], int] = field(default_factory=dict)
+    stand_in: str = ""
+
+
+@dataclass(frozen=True)
+class History:
+    """What was done to a model since it was built; the same four things by qualified name."""
+
+    kept: dict[str, Kept]
+    rewritten: frozenset[str]
+    attributes: dict[AttributeKey, int]
+    swapped: dict[str, str]
+
+    def __bool__(self) -> bool:
+        return bool(self.kept or self.rewritten or self.attributes or self.swapped)
+
+
+def compose(first: Past, second: Past) -> Past:
+    """The one surgery that does what `first`, then `second` do.
+
+    Where the second starts from another width than the first left, the tensor was replaced in
+    between, and only the second speaks of it.
+
+    >>> import torch
+    >>> first = Past({"weight": {0: (8, torch.tensor([1, 3, 5, 7]))}})
+    >>> second = Past({"weight": {0: (4, torch.tensor([0, 2]))}})
+    >>> compose(first, second).kept["weight"][0]
+    (8, tensor([1, 5]))
+    """
+    kept = {name: dict(dims) for name, dims in first.kept.items()}
+    for name, dims in second.kept.items():
+        own = kept.setdefault(name, {})
+        for dim, (size, positions) in dims.items():
+            if dim in own and len(own[dim][1]) == size:
+                original, before = own[dim]
+                own[dim] = original, before[positions]
+            else:
+                own[dim] = size, positions
+    return Past(
+        kept,
+        first.rewritten | second.rewritten,
+        {**first.attributes, **second.attributes},
+        second.stand_in or first.stand_in,
+    )
+
+
+def remember(model: nn.Module, surgery: Surgery) -> None:
+    """Note a surgery on the modules it is about to change. Call it before the tensors shrink.
+
+    >>> import torch
+    >>> from sentei.graph.surgery import Surgery
+    >>> net = nn.Linear(3, 4)
+    >>> remember(net, Surgery({"weight": {0: torch.tensor([0, 2])}}, {}, {}, {}, {}))
+    >>> history(net).kept
+    {'weight': {0: (4, tensor([0, 2]))}}
+    """
+    tensors = named_tensors(model)
+    modules = dict(model.named_modules())
+    news: dict[int, tuple[nn.Module, Past]] = {}
+
+    def past(module: nn.Module) -> Past:
+        return news.setdefault(id(module), (module, Past()))[1]
+
+    rewritten: dict[int, set[str]] = {}
+    homes = _homes(model)
+    for name in {**surgery.kept, **surgery.scaled}:
+        if name not in tensors:
+            continue  # surgery itself says so
+        tensor = tensors[name][1]
+        dims = {
+            dim: (int(tensor.shape[dim]), positions.cpu())
+            for dim, positions in surgery.kept.get(name, {}).items()
+        }
+        # Tied tensors are noted in every module that holds them: one may outlive the other.
+        for module, local in homes[id(tensor)]:
+            rewritten.setdefault(id(module), set()).add(local)
+            if dims:
+                past(module).kept[local] = dims
+            else:
+                past(module)
+    for key, value in surgery.attributes.items():
+        if key.path and key.module in modules:
+            past(modules[key.module]).attributes[key.path] = int(value)
+    for name in surgery.swapped:
+        past(modules[name])
+    stand_ins = {id(modules[name]): kind for name, kind in surgery.swapped.items()}
+    for key_, (module, new) in news.items():
+        new = Past(
+            new.kept,
+            frozenset(rewritten.get(key_, ())),
+            new.attributes,
+            stand_ins.get(key_, ""),
+        )
+        vars(module)[_KEY] = compose(vars(module).get(_KEY, Past()), new)
+
+
+def history(model: nn.Module) -> History:
+    """Everything done to this model, by qualified name."""
+    modules = dict(model.named_modules())
+    kept: dict[str, Kept] = {}
+    rewritten: set[str] = set()
+    tensors: Mapping[str, Any] = named_tensors(model)
+    attributes: dict[AttributeKey, int] = {}
+    swapped: dict[str, str] = {}
+    for name, module in modules.items():
+        past = vars(module).get(_KEY)
+        if past is None:
+            continue
+        dot = f"{name}." if name else ""
+        # Of tied tensors only the first name counts, as everywhere.
+        kept |= {dot + n: dict(dims) for n, dims in past.kept.items() if dot + n in tensors}
+        rewritten |= {dot + n for n in past.rewritten if dot + n in tensors}
+        attributes |= {AttributeKey(name, path): n for path, n in past.attributes.items()}
+        if past.stand_in:
+            swapped[name] = past.stand_in
+    return History(kept, frozenset(rewritten), attributes, swapped)
+
+
+def _homes(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+    """id(tensor) -> every module that holds it, with its name there."""
+    homes: dict[int, list[tuple[nn.Module, str]]] = {}
+    for module in model.modules():
+        for store in (module._parameters, module._buffers, vars(module)):
+            for name, value in store.items():
+                if isinstance(value, Tensor):
+                    homes.setdefault(id(value), []).append((module, name))
+    return homes
