@@ -15,6 +15,7 @@ from sentei.graph.errors import PruneError
 from sentei.graph.groups import analyze
 from sentei.graph.rules import rule
 from sentei.prune import Result, delete_units, prune
+from sentei.storage import load, save
 
 try:
     __version__ = version("sentei")
@@ -28,6 +29,8 @@ __all__ = [
     "__version__",
     "analyze",
     "delete_units",
+    "load",
     "prune",
     "rule",
+    "save",
 ]

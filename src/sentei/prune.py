@@ -35,6 +35,7 @@ class Result:
     held: groups that a first plan would have cut but the model's own code does not allow, with
         the reason; the plan leaves them whole.
     seconds: time by stage.
+    seed: what `prune` was given; None after `delete_units`, which draws nothing.
     """
 
     model: nn.Module = field(repr=False)
@@ -45,6 +46,7 @@ class Result:
     after: Cost
     held: dict[str, str]
     seconds: dict[str, float]
+    seed: int | None = None
 
     @property
     def keep(self) -> dict[str, Tensor]:
@@ -255,7 +257,7 @@ def prune(
                     raise
                 held |= more
                 continue
-        return _result(model, groups, planned, surgery, held, seconds)
+        return _result(model, groups, planned, surgery, held, seconds, seed)
     assert mismatch is not None
     raise mismatch
 
@@ -403,9 +405,10 @@ def _result(
     surgery: Surgery | None,
     held: dict[str, str],
     seconds: dict[str, float],
+    seed: int | None = None,
 ) -> Result:
     return Result(
-        model, groups, planned, surgery, planned.before, planned.after, dict(held), seconds
+        model, groups, planned, surgery, planned.before, planned.after, dict(held), seconds, seed
     )
 
 

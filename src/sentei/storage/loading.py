@@ -1,0 +1,286 @@
+"""From a folder to a model: check everything, then repeat the surgery on a fresh model."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from sentei.graph.capture import _INTERNAL, _is_config, unwrap
+from sentei.graph.errors import PruneError
+from sentei.graph.history import history
+from sentei.graph.stock import STAND_INS
+from sentei.graph.surgery import Surgery, _Transaction, apply
+from sentei.graph.tape import AttributeKey
+from sentei.storage.files import RECIPE, WEIGHTS, few, locate, quoted, regular, sha256
+from sentei.storage.recipe import Edit, Recipe, parse
+from sentei.storage.saving import dtype_name, names_of, stored_names
+
+__all__ = ["load"]
+
+
+def load(folder: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module:
+    """Make a freshly built, unpruned model the pruned one that was saved.
+
+    No example input is needed and no code of the folder is run: the tensors are cut to the kept
+    positions, the model's integers and stand-in modules follow, and the stored weights are put in,
+    strictly. The outputs are those of the saved model, bit for bit.
+
+    Args:
+        folder: what `sentei.save` wrote.
+        model: built by the code that built the original, in the same dtype; its weights do not
+            matter. Changed in place; device, train mode and `requires_grad` stay its own.
+    Returns:
+        `model`.
+    Raises:
+        PruneError: there is no such artefact, it is damaged or was tampered with, or it is of
+            another model; says what differs. The model is as before.
+
+    >>> import sentei, tempfile
+    >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> _ = sentei.delete_units(net, "0", [0, 5], torch.randn(3, 4))
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     _ = sentei.save(net, home + "/small")
+    ...     load(home + "/small", nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)))
+    Sequential(
+      (0): Linear(in_features=4, out_features=6, bias=True)
+      (1): ReLU()
+      (2): Linear(in_features=6, out_features=2, bias=True)
+    )
+    """
+    place = locate(folder)
+    recipe = parse(place)
+    if model is None:
+        raise PruneError(
+            f"load needs the model as it was before pruning: build a fresh {quoted(recipe.model)} "
+            "and pass it as model="
+        )
+    root = unwrap(model)
+    _check_tensors(recipe, root)
+    try:
+        positions = recipe.positions()
+    except PruneError as error:
+        raise PruneError(f"{place / RECIPE}: {error}") from None
+    _check_python(recipe, root)
+    weights = _weights(recipe, place, [len(p) for p in positions])
+    kept = {
+        name: {d: positions[s] for d, s in enumerate(stored.kept) if s is not None}
+        for name, stored in recipe.tensors.items()
+    }
+    surgery = Surgery(
+        kept={name: dims for name, dims in kept.items() if dims},
+        attributes={AttributeKey(e.module, tuple(e.path)): e.value for e in recipe.attributes},
+        swapped=recipe.swapped,
+        scaled={},
+        units={},
+    )
+    with _Transaction(root, None) as transaction:
+        apply(root, surgery, transaction)
+        _fill(root, weights)
+        transaction.commit()
+    for module in root.modules():
+        if isinstance(module, nn.RNNBase):
+            module.flatten_parameters()  # cuDNN wants the weights in one piece
+    return model
+
+
+# -- checks: the recipe against the model ---------------------------------------------------------
+def _check_tensors(recipe: Recipe, model: nn.Module) -> None:
+    """Names, kinds, ties, shapes and dtypes of the fresh model are those of the original."""
+    if history(model):
+        raise PruneError("this model is pruned already; build a fresh one and load into that")
+    ours = stored_names(model, frozenset(recipe.tensors))
+    if any(isinstance(t, nn.parameter.UninitializedTensorMixin) for _, t in ours.values()):
+        raise PruneError("the model has parameters without a size; run it once before loading")
+    if any(t.is_meta for _, t in ours.values()):
+        raise PruneError("the model has no weights (meta device); build it on a real device")
+    names = names_of(model)
+    found: list[str] = []
+    missing = [n for n in recipe.tensors if n not in ours]
+    found += [f"the model has no {quoted(n)}" for n in missing]
+    found += [f"the artefact has no {quoted(n)}" for n in ours if n not in recipe.tensors]
+    for name, stored in recipe.tensors.items():
+        if name not in ours:
+            continue
+        kind, tensor = ours[name]
+        aliases = [n for n in names.get(id(tensor), ()) if n != name]
+        if kind != stored.kind:
+            found.append(f"{name} is a {kind}, was a {stored.kind}")
+        elif list(tensor.shape) != stored.shape:
+            found.append(f"{name} has shape {list(tensor.shape)}, was {stored.shape[:8]}")
+        elif dtype_name(tensor.dtype) != stored.dtype:
+            found.append(
+                f"{name} is {dtype_name(tensor.dtype)}, was {quoted(stored.dtype)} "
+                "(use model.to(dtype) first)"
+            )
+        elif aliases != stored.aliases:
+            found.append(
+                f"{name} is tied to {aliases or 'nothing'}, was tied to "
+                f"{few(map(quoted, stored.aliases)) or 'nothing'}"
+            )
+        else:
+            found += _check_selections(name, stored.kept, tensor, recipe)
+    if found:
+        ours_name = f"{type(model).__module__}.{type(model).__qualname__}"
+        raise PruneError(
+            f"the artefact is of another model ({quoted(recipe.model)}; this is {ours_name!r}): "
+            f"{few(found)}"
+        )
+
+
+def _check_selections(
+    name: str, kept: list[int | None], tensor: Tensor, recipe: Recipe
+) -> Iterator[str]:
+    if kept and len(kept) != tensor.dim():
+        yield f"{name} has {tensor.dim()} dimensions, the recipe lists {len(kept)}"
+        return
+    for dim, index in enumerate(kept):
+        if index is None:
+            continue
+        if index >= len(recipe.selections):
+            yield f"{name} refers to selection {index} of {len(recipe.selections)}"
+        elif recipe.selections[index].size != tensor.shape[dim]:
+            yield (
+                f"{name} has {tensor.shape[dim]} along dimension {dim}, "
+                f"was {recipe.selections[index].size}"
+            )
+
+
+def _check_python(recipe: Recipe, model: nn.Module) -> None:
+    """Stand-ins take the place of what they stand for; edits find plain integers."""
+    modules = dict(model.named_modules())
+    stand_ins = {kind.__name__: (stock, kind) for stock, kind in STAND_INS.items()}
+    states = {name: vars(module) for name, module in modules.items()}
+    for name, wanted in recipe.swapped.items():
+        if wanted not in stand_ins:
+            raise PruneError(
+                f"the recipe swaps {quoted(name)} for {quoted(wanted)}, which is no stand-in of "
+                f"this Sentei; known: {few(stand_ins)}"
+            )
+        stock, kind = stand_ins[wanted]
+        if name not in modules or type(modules[name]) is not stock:
+            raise PruneError(
+                f"the recipe swaps {quoted(name)} for {wanted}, but the model has "
+                f"{type(modules[name]).__name__ if name in modules else 'no such module'} there"
+            )
+        twin = copy.copy(modules[name])  # its own attributes, shared tensors
+        kind.adopt(twin)
+        states[name] = vars(twin)
+    for edit in recipe.attributes:
+        _check_edit(edit, states)
+
+
+def _check_edit(edit: Edit, states: dict[str, dict[str, Any]]) -> None:
+    where = quoted(".".join([edit.module, *map(str, edit.path)]).lstrip("."))
+    if edit.module not in states:
+        raise PruneError(f"the recipe edits {where}, but the model has no module of that name")
+    value: Any = states[edit.module]
+    if edit.path[0] in _INTERNAL:
+        raise PruneError(f"the recipe edits {where}, which belongs to torch")
+    for step in edit.path:
+        if isinstance(value, (nn.Module, Tensor)):
+            raise PruneError(f"the recipe edits {where}, past a {type(value).__name__}")
+        if type(value) in (list, dict) or isinstance(value, tuple):
+            inside = value
+        elif _is_config(value):
+            inside = vars(value)
+        else:
+            raise PruneError(f"the recipe edits {where}, which leads through a {_kind(value)}")
+        if isinstance(step, str) and step.startswith("__"):
+            raise PruneError(f"the recipe edits {where}, which is not Sentei's to edit")
+        if isinstance(inside, dict):
+            known = step in inside
+        else:
+            known = type(step) is int and 0 <= step < len(inside)
+        if not known:
+            raise PruneError(f"the recipe edits {where}, but the model has no such attribute")
+        value = inside[step]
+    if type(value) is not int:
+        raise PruneError(
+            f"the recipe sets {where} to {edit.value}, but that is a {_kind(value)} "
+            "and only plain integers are edited"
+        )
+
+
+def _kind(value: Any) -> str:
+    return "function" if callable(value) and not isinstance(value, type) else type(value).__name__
+
+
+# -- the weights ----------------------------------------------------------------------------------
+def _weights(recipe: Recipe, place: Path, widths: list[int]) -> dict[str, Tensor]:
+    """The stored tensors, in the dtypes of the model, after the file has passed every check."""
+    path = place / WEIGHTS
+    size = regular(path)
+    if size != recipe.weights.bytes:
+        raise PruneError(
+            f"{path} has {size:,} bytes, the recipe says {recipe.weights.bytes:,}: "
+            f"{'it was cut short' if size < recipe.weights.bytes else 'it was changed'}"
+        )
+    if sha256(path) != recipe.weights.sha256:
+        raise PruneError(f"{path} was changed or damaged: its SHA-256 is not the recipe's")
+    try:
+        with safe_open(path, framework="pt") as file:
+            _check_file(recipe, path, file, widths)
+            out = {name: file.get_tensor(name) for name in recipe.tensors}
+    except (SafetensorError, OSError) as error:
+        raise PruneError(f"cannot read {path}: {quoted(str(error), 200)}") from error
+    return {
+        name: torch.view_as_complex(t) if recipe.tensors[name].dtype == "complex128" else t
+        for name, t in out.items()
+    }
+
+
+def _check_file(recipe: Recipe, path: Path, file: Any, widths: list[int]) -> None:
+    there = set(file.keys())
+    if there != set(recipe.tensors):
+        found = [f"{quoted(n)} is missing" for n in recipe.tensors if n not in there]
+        found += [f"{quoted(n)} is not in the recipe" for n in sorted(there - set(recipe.tensors))]
+        raise PruneError(f"{path} does not hold what the recipe says: {few(found)}")
+    for name, stored in recipe.tensors.items():
+        selected = stored.kept or [None] * len(stored.shape)
+        expected = [
+            n if s is None else widths[s] for n, s in zip(stored.shape, selected, strict=True)
+        ]
+        dtype = stored.dtype
+        if dtype == "complex128":
+            expected, dtype = [*expected, 2], "float64"
+        one = file.get_slice(name)
+        if one.get_shape() != expected or _DTYPES.get(one.get_dtype()) != dtype:
+            raise PruneError(
+                f"{path}: {name} is {one.get_dtype()} {one.get_shape()[:8]}, "
+                f"the recipe says {dtype} {expected}"
+            )
+
+
+_DTYPES = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "C64": "complex64",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "BOOL": "bool",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
+}  # fmt: skip
+
+
+def _fill(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Put the weights in; buffers are replaced, not written to, so that a rollback finds them."""
+    tensors = stored_names(model, frozenset(weights))
+    new: dict[int, Tensor] = {}
+    for name, stored in weights.items():
+        kind, tensor = tensors[name]
+        # A tensor that was never cut keeps the memory layout it was built with.
+        value = torch.empty_like(tensor.detach()).copy_(stored)
+        if kind == "parameter":
+            tensor.grad = None
+            tensor.data = value
+        else:
+            new[id(tensor)] = value
+    for module in model.modules():
+        for store in (module._buffers, vars(module)):
+            for key, there in store.items():
+                if id(there) in new:
+                    store[key] = new[id(there)]

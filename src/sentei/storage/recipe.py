@@ -1,0 +1,190 @@
+"""`sentei.json`: what to do to a freshly built model so that the stored weights fit.
+
+The file is read as something a stranger wrote: it is bounded before it is parsed, parsed into
+plain values by a schema that takes nothing else, and whatever it names is looked up in the model,
+never resolved, imported or run. Sizes are compared with the model's own tensors before anything is
+allocated for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
+from torch import Tensor
+
+from sentei.graph.errors import PruneError
+from sentei.storage.files import RECIPE, quoted, read
+
+__all__ = [
+    "VERSION",
+    "Edit",
+    "Recipe",
+    "Selection",
+    "Stored",
+    "Weights",
+    "decode",
+    "encode",
+    "parse",
+]
+
+VERSION = 1
+# Text, and things in it, at most: beyond what the largest models need, below what hurts to read.
+_BYTES, _THINGS = 256 << 20, 4_000_000
+
+_Name = Annotated[str, Field(max_length=4096)]
+_Size = Annotated[int, Field(ge=0, le=2**53)]
+_RUNS = re.compile(r"\d{1,15}(-\d{1,15})?( \d{1,15}(-\d{1,15})?)*", re.ASCII)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Selection(_Strict):
+    """Positions kept of one dimension: runs such as `0-3 5 8-11`, ascending, ends included."""
+
+    size: _Size
+    kept: str
+
+
+class Stored(_Strict):
+    """One tensor of the file.
+
+    shape: before pruning. dtype: as the model holds it (complex128 is stored as pairs of float64).
+    kept: for each dimension an index into `Recipe.selections`, or None for all of it; empty for a
+        tensor that is whole.
+    aliases: its other names in a model that ties parameters.
+    """
+
+    kind: Literal["parameter", "buffer", "attribute"]
+    dtype: _Name
+    shape: Annotated[list[_Size], Field(max_length=64)]
+    kept: Annotated[list[_Size | None], Field(max_length=64)] = []
+    aliases: list[_Name] = []
+
+
+class Edit(_Strict):
+    """An integer of the model's Python: a module, the path from there, and its new value."""
+
+    module: _Name
+    path: Annotated[list[int | _Name], Field(min_length=1, max_length=8)]
+    # Widths, or what code computes from them; nothing that could not be a size.
+    value: Annotated[int, Field(ge=-(2**40), le=2**40)]
+
+
+class Weights(_Strict):
+    """The file with the numbers: always the one beside the recipe."""
+
+    file: Literal["model.safetensors"]
+    bytes: _Size
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Recipe(_Strict):
+    """Everything in `sentei.json`.
+
+    model: qualified name of the class that was pruned; for messages, it is never imported.
+    asked, reached, seed: of the last pruning, for whoever reads the file.
+    """
+
+    format: Literal["sentei"]
+    version: Literal[1]
+    model: _Name
+    weights: Weights
+    selections: list[Selection]
+    tensors: dict[_Name, Stored]
+    attributes: list[Edit]
+    swapped: dict[_Name, _Name]
+    asked: dict[_Name, float] = {}
+    reached: dict[_Name, float] = {}
+    seed: int | None = None
+    versions: dict[_Name, _Name] = {}
+
+    def positions(self) -> list[Tensor]:
+        """The kept positions of every selection. Sizes must have been compared with a model."""
+        return [decode(s.kept, s.size) for s in self.selections]
+
+
+def encode(positions: Tensor) -> str:
+    """Ascending positions as runs.
+
+    >>> encode(torch.tensor([0, 1, 2, 3, 5, 8, 9]))
+    '0-3 5 8-9'
+    """
+    numbers = positions.cpu().numpy()
+    if not len(numbers):
+        return ""
+    cuts = np.flatnonzero(np.diff(numbers) != 1)
+    starts, stops = numbers[np.r_[0, cuts + 1]], numbers[np.r_[cuts, len(numbers) - 1]]
+    pairs = zip(starts.tolist(), stops.tolist(), strict=True)
+    return " ".join(str(a) if a == b else f"{a}-{b}" for a, b in pairs)
+
+
+def decode(text: str, size: int) -> Tensor:
+    """The positions that runs name, of a dimension of `size`.
+
+    Raises:
+        PruneError: they are no runs, not ascending, twice the same, or beyond the dimension.
+
+    >>> decode("0-3 5", 6).tolist()
+    [0, 1, 2, 3, 5]
+    """
+    if not text:
+        raise PruneError("no positions are kept; at least one must be")
+    if not _RUNS.fullmatch(text):
+        raise PruneError(f"kept positions must read like '0-3 5 8-11', got {quoted(text)}")
+    bounds = [run.split("-") for run in text.split(" ")]
+    runs = np.array([(int(b[0]), int(b[-1])) for b in bounds], dtype=np.int64)
+    starts, stops = runs.T
+    if (starts > stops).any() or (starts[1:] <= stops[:-1]).any():
+        raise PruneError(f"kept positions must ascend, each once; got {quoted(text)}")
+    if stops[-1] >= size:
+        raise PruneError(f"kept position {stops[-1]} of a dimension of {size}")
+    # Ascending and below `size`: the result is no longer than the dimension.
+    chosen = np.zeros(size + 1, dtype=np.int8)
+    np.add.at(chosen, starts, 1)
+    np.add.at(chosen, stops + 1, -1)
+    return torch.from_numpy(np.flatnonzero(np.cumsum(chosen[:-1], dtype=np.int8)))
+
+
+def parse(folder: Path) -> Recipe:
+    """Read and check `sentei.json`, without any model.
+
+    Raises:
+        PruneError: it is missing, no plain file, too large, no JSON, of another format or version,
+            or has anything in it that does not belong there; says where.
+    """
+    path = folder / RECIPE
+    text = read(path, _BYTES)
+    if sum(text.count(sign) for sign in (b",", b"[", b"{")) > _THINGS:
+        raise PruneError(f"{path} lists more than {_THINGS:,} things; that is no recipe")
+    try:
+        data = from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise PruneError(f"{path} is no JSON: {quoted(str(error), 200)}") from None
+    if not isinstance(data, dict) or data.get("format") != "sentei":
+        raise PruneError(f"{path} is not a Sentei recipe: it does not say 'format': 'sentei'")
+    version = data.get("version")
+    if type(version) is not int or version != VERSION:
+        newer = type(version) is int and version > VERSION
+        raise PruneError(
+            f"{path} has format version {quoted(str(version))}, this Sentei reads {VERSION}"
+            + ("; a newer Sentei wrote it" if newer else "")
+        )
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        # By hand: the error's own text would repeat what a stranger wrote, at any length.
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        raise PruneError(f"{path}: {_place(first['loc'])}: {first['msg'][:200]}") from None
+
+
+def _place(steps: Sequence[Any]) -> str:
+    return quoted(".".join(str(step)[:80] for step in steps[:6]), 200) if steps else "the recipe"

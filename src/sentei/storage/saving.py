@@ -1,0 +1,245 @@
+"""From a pruned model to a folder: the weights, and the recipe by which a fresh one fits them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from sentei.graph.capture import named_tensors, unwrap
+from sentei.graph.errors import PruneError
+from sentei.graph.history import History, history
+from sentei.graph.surgery import Surgery
+from sentei.storage.files import RECIPE, WEIGHTS, few, replace, sha256
+from sentei.storage.recipe import VERSION, Edit, Recipe, Selection, Stored, Weights, encode
+
+if TYPE_CHECKING:
+    from sentei.prune import Result
+
+__all__ = ["dtype_name", "names_of", "save", "stored_names"]
+
+
+def save(
+    what: Result | Surgery | nn.Module,
+    folder: str | os.PathLike[str],
+    *,
+    model: nn.Module | None = None,
+) -> Path:
+    """Write a pruned model as a folder: `model.safetensors` and `sentei.json`. No pickle.
+
+    The folder holds all parameters and persistent buffers, and whatever other tensors pruning
+    changed; and the recipe, relative to the unpruned model however often it was pruned since.
+    Buffers that are not persistent and that pruning left alone come from the model's own code,
+    as with `state_dict`.
+
+    Args:
+        what: the result of `prune` or `delete_units`, before or after more training; or a
+            surgery, with `model=`; or the pruned model itself.
+        folder: new, empty, or an artefact, which is replaced at once: after a kill or a full disk
+            at any moment it is the old one or the new one.
+        model: the pruned model, where `what` does not hold it (a surgery, or a copy that was
+            trained elsewhere).
+    Returns:
+        the folder.
+    Raises:
+        PruneError: nothing was pruned, the model was changed in ways the recipe cannot tell, the
+            folder holds other files, or writing failed. What was there is there still.
+
+    >>> import sentei, tempfile
+    >>> def build():
+    ...     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> x = torch.randn(3, 4)
+    >>> result = sentei.prune(build(), x, target=sentei.Target(macs=0.5))
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     folder = sentei.save(result, home + "/small")
+    ...     again = sentei.load(folder, model=build())
+    >>> torch.equal(again(x), result.model(x))
+    True
+    """
+    root = unwrap(_model_of(what, model))
+    past = history(root)
+    _check_known(what, past)
+    tensors = _tensors_to_store(root, past)
+    recipe = _recipe(root, past, tensors, what)
+
+    def fill(new: Path) -> None:
+        file = new / WEIGHTS
+        save_file(_stored_forms(tensors), file, {"format": "pt"})
+        weights = Weights(file=WEIGHTS, bytes=file.stat().st_size, sha256=sha256(file))
+        text = recipe.model_copy(update={"weights": weights}).model_dump_json(
+            indent=1, exclude_defaults=True
+        )
+        (new / RECIPE).write_text(text + "\n", encoding="utf-8")
+        file.chmod((new / RECIPE).stat().st_mode)  # safetensors lets nobody else read it
+
+    return replace(folder, fill)
+
+
+def names_of(model: nn.Module) -> dict[int, list[str]]:
+    """id(tensor) -> all names of a parameter or buffer; more than one where it is tied."""
+    names: dict[int, list[str]] = {}
+    for name, tensor in _all_named(model):
+        names.setdefault(id(tensor), []).append(name)
+    return names
+
+
+def stored_names(model: nn.Module, rewritten: frozenset[str]) -> dict[str, tuple[str, Tensor]]:
+    """name -> (kind, tensor) of what belongs in the file, each tensor once."""
+    lasting = {
+        id(buffer)
+        for module in model.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None and name not in module._non_persistent_buffers_set
+    }
+    return {
+        name: (kind, tensor)
+        for name, (kind, tensor) in named_tensors(model).items()
+        if kind == "parameter" or id(tensor) in lasting or name in rewritten
+    }
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`float32` for `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _stored_forms(tensors: dict[str, tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """As the file holds them: dense, contiguous, each in memory of its own, complex128 as pairs."""
+    forms: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, (_, tensor) in tensors.items():
+        tensor = tensor.detach().resolve_conj().resolve_neg()
+        if tensor.dtype is torch.complex128:  # safetensors has no name for it
+            tensor = torch.view_as_real(tensor)
+        tensor = tensor.cpu().contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        # Parameters cut from one flat tensor: safetensors refuses what overlaps.
+        forms[name] = tensor.clone() if memory in seen else tensor
+        seen.add(memory)
+    return forms
+
+
+def _all_named(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters(remove_duplicate=False)
+    yield from model.named_buffers(remove_duplicate=False)
+
+
+def _model_of(what: Result | Surgery | nn.Module, model: nn.Module | None) -> nn.Module:
+    from sentei.prune import Result
+
+    if isinstance(what, Result):
+        if what.surgery is None:
+            raise PruneError("this result is of a dry run: nothing was removed, so nothing to save")
+        return what.model if model is None else model
+    if isinstance(what, nn.Module):
+        if model is not None:
+            raise PruneError("save got two models; give the pruned one only")
+        return what
+    if isinstance(what, Surgery):
+        if model is None:
+            raise PruneError("a surgery does not hold its model; give the pruned one as model=")
+        return model
+    raise PruneError(
+        f"cannot save a {type(what).__name__}; give the result of prune(), or the pruned model"
+    )
+
+
+def _check_known(what: Result | Surgery | nn.Module, past: History) -> None:
+    """The model must have been through the surgery that is to be saved."""
+    if isinstance(what, nn.Module):
+        return
+    surgery = what if isinstance(what, Surgery) else what.surgery
+    missing = [] if surgery is None else [n for n in surgery.kept if n not in past.kept]
+    if missing:
+        raise PruneError(
+            "this model has not been through that surgery (it has all positions of "
+            f"{few(missing)}); with inplace=False the pruned one is result.model"
+        )
+
+
+def _tensors_to_store(model: nn.Module, past: History) -> dict[str, tuple[str, Tensor]]:
+    tensors = stored_names(model, past.rewritten)
+    for name, (_, tensor) in tensors.items():
+        if isinstance(tensor, nn.parameter.UninitializedTensorMixin):
+            raise PruneError(f"{name} has no size yet; run the model once")
+        if tensor.is_meta:
+            raise PruneError(f"{name} has no values (it is on the meta device)")
+        if tensor.layout is not torch.strided or is_traceable_wrapper_subclass(tensor):
+            raise PruneError(
+                f"{name} is no dense tensor ({type(tensor).__name__}, {tensor.layout}); "
+                "save before converting it"
+            )
+        for dim, (_, kept) in past.kept.get(name, {}).items():
+            if tensor.dim() <= dim or tensor.shape[dim] != len(kept):
+                raise PruneError(
+                    f"{name} has shape {list(tensor.shape)}, but pruning left {len(kept)} along "
+                    f"dimension {dim}; it was changed since, in a way the recipe cannot tell"
+                )
+    return tensors
+
+
+def _recipe(
+    model: nn.Module,
+    past: History,
+    tensors: dict[str, tuple[str, Tensor]],
+    what: Result | Surgery | nn.Module,
+) -> Recipe:
+    names = names_of(model)
+    table: dict[tuple[int, str], int] = {}  # one residual width is kept by hundreds of tensors
+
+    def selection(size: int, positions: Tensor) -> int:
+        return table.setdefault((size, encode(positions)), len(table))
+
+    stored = {}
+    for name, (kind, tensor) in tensors.items():
+        shape: list[int] = list(tensor.shape)
+        kept: list[int | None] = [None] * tensor.dim() if name in past.kept else []
+        for dim, (size, positions) in past.kept.get(name, {}).items():
+            shape[dim], kept[dim] = size, selection(size, positions)
+        aliases = [n for n in names.get(id(tensor), ()) if n != name]
+        stored[name] = Stored(
+            kind=kind, dtype=dtype_name(tensor.dtype), shape=shape, kept=kept, aliases=aliases
+        )
+    for key in past.attributes:
+        if not all(type(step) in (int, str) for step in key.path):
+            raise PruneError(f"{key} is reached by a key that is no name or number; cannot save it")
+    facts = {}
+    if not isinstance(what, (Surgery, nn.Module)):
+        facts = {"asked": what.asked, "reached": what.reached, "seed": what.seed}
+        for costs in ("asked", "reached"):
+            facts[costs] = {k: float(v) for k, v in facts[costs].items()}
+    return Recipe(
+        format="sentei",
+        version=VERSION,
+        model=f"{type(model).__module__}.{type(model).__qualname__}",
+        weights=Weights(file=WEIGHTS, bytes=0, sha256="0" * 64),
+        selections=[Selection(size=size, kept=kept) for size, kept in table],
+        tensors=stored,
+        attributes=[
+            Edit(module=key.module, path=list(key.path), value=value)
+            for key, value in past.attributes.items()
+        ],
+        swapped=dict(past.swapped),
+        versions={
+            "sentei": _version("sentei"),
+            "torch": str(torch.__version__),
+            "safetensors": _version("safetensors"),
+            "python": platform.python_version(),
+        },
+        **facts,
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
