@@ -932,7 +932,7 @@ SEQUENCES = [
         False,
         False,
         False,
-        free=2,
+        free=3,
     ),
     total(
         aten.gru,

@@ -1,8 +1,9 @@
 """Costs as formulas in the widths: no model is needed to know what a plan would cost.
 
-Counted: one MAC is one multiply-add in a contraction (linear, matrix products, einsum, convolutions,
-attention, recurrent layers), without biases, normalisation, activations and pooling. This is what
-`torch.utils.flop_counter` counts, over two. Parameters are counted once however often they are used.
+Counted: one MAC is one multiply-add in a contraction (linear, matrix products, einsum,
+convolutions, attention, recurrent layers), without biases, normalisation, activations and pooling.
+This is what `torch.utils.flop_counter` counts, over two, and what it misses of the kind: products
+with vectors, fused recurrent layers. Parameters are counted once however often they are used.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from math import prod
 from typing import Any
 
 from sentei.graph.analysis import Analysis
-from sentei.graph.axis import Axis, Dim, Fixed
+from sentei.graph.axis import Axis, Dim
 from sentei.graph.tape import Node, Value
 from sentei.graph.ties import Poly, size_of
 
@@ -108,9 +109,14 @@ def _linear(node: Node, axes: Axes) -> Any:
 
 
 def _matmul(node: Node, axes: Axes) -> Any:
-    a, b = node.args[-2:] if node.name.startswith(("aten.addmm", "aten.baddbmm")) else node.args[:2]
-    out = axes(node.outputs[0])
-    return [(1, [*out, axes(a)[-1]])]
+    added = node.name.startswith(("aten.addm", "aten.baddbmm"))  # the first argument is a bias
+    a = node.args[1 if added else 0]
+    return [(1, [*axes(node.outputs[0]), axes(a)[-1]])]
+
+
+def _tensordot(node: Node, axes: Axes) -> Any:
+    a, _, dims, _ = node.args
+    return [(1, [*axes(node.outputs[0]), *(axes(a)[d] for d in dims)])]
 
 
 def _convolution(node: Node, axes: Axes) -> Any:
@@ -144,9 +150,8 @@ def _einsum(node: Node, axes: Axes) -> Any:
     equation = node.args[0].replace(" ", "").partition("->")[0]
     letters: dict[str, Axis] = {}
     extra: list[Axis] = []
-    if len(node.args[1]) < 2:
-        return []
-    for term, value in zip(equation.split(","), node.args[1], strict=True):
+    terms = equation.split(",")
+    for term, value in zip(terms, node.args[1], strict=True):
         own = axes(value)
         before, dots, after = term.partition("...")
         if dots:
@@ -156,7 +161,22 @@ def _einsum(node: Node, axes: Axes) -> Any:
         for letter, axis in pairs:
             if letter not in letters or letters[letter].size == 1:
                 letters[letter] = axis
-    return [(1, [*letters.values(), *extra])]
+    # Two by two from the left, as torch does it; a step that sums over nothing only multiplies.
+    output = _einsum_output(node)
+    steps: list[tuple[int, list[Axis]]] = []
+    held = set(terms[0]) - {"."}
+    for i, term in enumerate(terms[1:], 1):
+        involved = held | set(term) - {"."}
+        later = set(output).union(*terms[i + 1 :])
+        held = involved & later
+        if held != involved:
+            steps.append((1, [*(letters[c] for c in letters if c in involved), *extra]))
+    return steps
+
+
+def _einsum_output(node: Node) -> str:
+    inputs, arrow, output = node.args[0].replace(" ", "").partition("->")
+    return str(output) if arrow else "".join(c for c in inputs if inputs.count(c) == 1)
 
 
 def _grouped(node: Node, axes: Axes) -> Any:
@@ -170,7 +190,10 @@ def _bilinear(node: Node, axes: Axes) -> Any:
 
 _COUNTS: dict[str, Callable[[Node, Axes], Any]] = {
     "linear": _linear,
-    **dict.fromkeys(("matmul", "bmm", "mm", "mv", "dot", "addmm", "baddbmm"), _matmul),
+    **dict.fromkeys(
+        ("matmul", "bmm", "mm", "mv", "dot", "vdot", "inner", "addmm", "addmv", "baddbmm"), _matmul,
+    ),
+    "tensordot": _tensordot,
     **dict.fromkeys(
         ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
          "convolution", "_convolution", "deform_conv2d"), _convolution,
@@ -183,4 +206,3 @@ _COUNTS: dict[str, Callable[[Node, Axes], Any]] = {
     "bilinear": _bilinear,
 }  # fmt: skip
 
-_ = Fixed

@@ -9,6 +9,7 @@ from sentei.graph.rules.base import (
     Traced, aten, broadcast, factor, note, pin, product, resolve, rule, same, scaled,
 )  # fmt: skip
 from sentei.graph.rules.base import data as data_axis
+from sentei.graph.tape import Scalar, Symbol
 
 
 @rule(aten.scaled_dot_product_attention)
@@ -24,6 +25,8 @@ def _(
             pin(axis, "a causal mask counts its positions")
     if scale is None:
         scaled(query.value, ("**", ("width", query.axes[-1]), -0.5))
+    elif isinstance(scale, (Scalar, Symbol)):
+        scaled(query.value, scale.expr)
     batch = list(query.axes[:-2])
     if enable_gqa and query.shape[-3] != key.shape[-3]:
         heads, _repeat = factor(query.axes[-3], key.shape[-3])
@@ -59,9 +62,8 @@ def _recurrent(gates: int, *, cell: bool) -> Any:
         out = states[0].axes[-1]
         hidden = states[1].axes[-1] if cell else out
         if projected:
-            # torch tells a projection by its width being another than the state's.
-            for axis in (out, hidden):
-                pin(axis, "an LSTM with projections")
+            # torch takes equal widths for no projection: the cell must stay the wider one.
+            pin(hidden, "cells of an LSTM with projections")
         else:
             same(out, hidden)
         for state in states:
