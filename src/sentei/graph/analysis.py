@@ -12,7 +12,7 @@ from sentei.graph import rules
 from sentei.graph.axis import Axis, Dim, Fixed, dims, pin, resolve
 from sentei.graph.rules import Facts, Traced, is_pointwise, pointwise, recording
 from sentei.graph.rules.base import _where, same
-from sentei.graph.tape import AttributeKey, Node, Tape, Value, flatten
+from sentei.graph.tape import AttributeKey, Node, Scalar, Tape, Value, flatten
 from sentei.graph.ties import Solution, solve
 
 __all__ = ["Analysis", "analyze_tapes"]
@@ -116,7 +116,13 @@ def _apply(analysis: Analysis, node: Node) -> None:
             return [traced(x) for x in tree]
         return tree
 
-    args = tuple(traced(a) for a in node.args)
+    def number(x: Any) -> Any:
+        # A tensor that holds one number computed from widths acts like that number.
+        if type(x) is Value and x.expr is not None and x.number is not None:
+            return Scalar.make(x.number, x.expr)
+        return x
+
+    args = tuple(traced(number(a)) for a in node.args)
     kwargs = {k: traced(v) for k, v in node.kwargs.items()}
     packet = getattr(node.op, "overloadpacket", node.op)
     function = rules.RULES.get(node.op) or rules.RULES.get(packet)
@@ -134,6 +140,7 @@ def _apply(analysis: Analysis, node: Node) -> None:
         # A call this rule was not written for: be safe, and say so.
         analysis.facts.unknown[f"{node.name} ({error})"] = 1
         outcomes = _opaque(node, args, kwargs)
+    _carry_number(node)
     for value, axes in zip(node.outputs, outcomes, strict=False):
         known = analysis.values.get(id(value))
         if known is None:
@@ -141,6 +148,34 @@ def _apply(analysis: Analysis, node: Node) -> None:
         elif known is not axes:
             for old, new in zip(known, axes, strict=True):
                 same(old, new)
+
+
+def _carry_number(node: Node) -> None:
+    """A single number held by a tensor keeps knowing which widths it was computed from."""
+    out = node.outputs[0]
+    if out.number is None or out.expr is not None:
+        return
+    name = node.op._schema.name.removeprefix("aten::").rstrip("_")
+    parts = [
+        v.expr if isinstance(v, Value) else getattr(v, "expr", v)
+        for v in node.args
+        if isinstance(v, (Value, int, float)) and type(v) is not bool
+    ]
+    if not any(isinstance(p, tuple) for p in parts):
+        return
+    if name in ("to", "_to_copy", "clone", "detach", "alias", "lift_fresh", "contiguous", "type_as"):
+        out.expr = parts[0]
+    elif name == "full":
+        out.expr = parts[-1]
+    elif name == "sqrt":
+        out.expr = ("sqrt", parts[0])
+    elif name == "rsqrt":
+        out.expr = ("/", 1.0, ("sqrt", parts[0]))
+    elif name in _NUMERIC and len(parts) >= 2 and None not in parts[:2]:
+        out.expr = (_NUMERIC[name], parts[0], parts[1])
+
+
+_NUMERIC = {"mul": "*", "div": "/", "pow": "**"}
 
 
 def _outcomes(node: Node, result: Any) -> list[list[Axis]] | None:

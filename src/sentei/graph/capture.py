@@ -27,7 +27,7 @@ import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -55,17 +55,18 @@ _CHOOSERS = {"topk", "sort", "argsort", "argmax", "argmin", "max", "min", "multi
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The user's module inside `torch.compile`, DataParallel, DDP or FSDP wrappers."""
+    inner: Any = model
     while True:
-        if hasattr(model, "_orig_mod"):
-            model = model._orig_mod
-        elif type(model).__name__ in {
+        if hasattr(inner, "_orig_mod"):
+            inner = inner._orig_mod
+        elif type(inner).__name__ in {
             "DataParallel",
             "DistributedDataParallel",
             "FullyShardedDataParallel",
         }:
-            model = model.module
+            inner = inner.module
         else:
-            return model
+            return cast(nn.Module, inner)
 
 
 def named_tensors(model: nn.Module) -> dict[str, tuple[str, Tensor]]:
@@ -190,6 +191,7 @@ class _Recorder(TorchDispatchMode):
         self._roots: dict[int, list[Tensor]] = {}
         self._overwritten: list[tuple[Tensor, Tensor]] = []
         self._count = 0
+        self.home = torch.device("cpu")
 
     # -- values ---------------------------------------------------------------------------------
     def adopt(self, tensor: Tensor, origin: str, name: str = "") -> Value:
@@ -280,6 +282,8 @@ class _Recorder(TorchDispatchMode):
     def _abstract(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         twins, options = _map((args, kwargs), self._twin)
         if not any(isinstance(t, Tensor) and t.is_meta for t in flatten((twins, options))):
+            if str(options.get("device")) == "meta":  # asked for by code that looked at a twin
+                options["device"] = self.home
             return func(*twins, **options)
         if func is aten._local_scalar_dense.default:
             return 0.0
@@ -341,9 +345,12 @@ class _Provenance(TorchFunctionMode):
         outer = self.recorder.pending
         self.recorder.pending = numbers if any(type(x) in _KNOWING for x in numbers) else None
         try:
-            return func(*args, **kwargs)
+            out = func(*args, **kwargs)
         finally:
             self.recorder.pending = outer
+        if func is torch.tensor and type(args[0]) in _KNOWING:
+            self.recorder.value(out).expr = args[0].expr
+        return out
 
     def _shape(self, tensor: Tensor) -> torch.Size:
         value = self.recorder.value(tensor)
@@ -455,6 +462,7 @@ def _restored(model: nn.Module, copy_floats: bool) -> Iterator[None]:
         for _, b in model.named_buffers()
         if not b.is_meta and (copy_floats or not _is_float(b))
     ]
+    tensors = [(p, p.data) for p in model.parameters()]
     numpy_state, python_state = np.random.get_state(), random.getstate()
     fastpath, root = torch.backends.mha.get_fastpath_enabled(), math.sqrt
     with ExitStack() as stack:
@@ -479,6 +487,9 @@ def _restored(model: nn.Module, copy_floats: bool) -> Iterator[None]:
                         container.extend(items)
                     )
             _restore_configs()
+            for parameter, data in tensors:  # a forward may call `module.to(...)`
+                if parameter.is_meta != data.is_meta or parameter.dtype != data.dtype:
+                    parameter.data = data
             with torch.no_grad():
                 for buffer, before in saved:
                     buffer.copy_(before)

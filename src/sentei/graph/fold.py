@@ -121,7 +121,8 @@ def _number(expr: Any, analysis: Any, kept: Callable[[Dim], int]) -> float:
         value = analysis.solution.attributes.get(expr[1])
         if value is None:
             return float(analysis.attributes[expr[1]])
-        return value.over.value(kept) / value.under.value(kept)
+        quotient: float = value.over.value(kept) / value.under.value(kept)
+        return quotient
     a = _number(expr[1], analysis, kept)
     if kind == "sqrt":
         return float(a**0.5)
@@ -290,7 +291,7 @@ class _Graph:
                 raise _Stuck
         if any(id(o) in tracked for o in self.tape.outputs) or not scaled:
             raise _Stuck
-        mine = torch.cat([t.flatten() for t in scaled]).unique()
+        mine: Tensor = torch.cat([t.flatten() for t in scaled]).unique()
         theirs = torch.cat([t.flatten() for t in foreign]).unique() if foreign else mine[:0]
         if torch.isin(mine, theirs).any():
             raise _Stuck

@@ -254,8 +254,8 @@ def _build(analysis: Analysis, protect: tuple[str, ...]) -> list[Group]:
             parts = [names[dim], *(p for s in members for p in _owners(s, pattern))]
             if any(fnmatch.fnmatch(part, pattern) for part in parts):
                 matched.add(pattern)
-                for tied in classes.get(dim, (dim,)):
-                    tied.pinned = tied.pinned or f"protected by {pattern!r}"
+                for mate in classes.get(dim, (dim,)):
+                    mate.pinned = mate.pinned or f"protected by {pattern!r}"
     out: list[Group] = []
     for dim, members in slices.items():
         tied = [d for d in classes.get(dim, (dim,)) if d in slices and not d.pinned]

@@ -24,6 +24,8 @@ def new_attributes(analysis: Analysis, kept: Callable[[Dim], int]) -> dict[Attri
     """The attributes that change when `kept(dim)` units remain, with their new values."""
     edits: dict[AttributeKey, int] = {}
     for key, value in analysis.solution.attributes.items():
+        if value.over.is_constant and value.under.is_constant:
+            continue
         over, under = value.over.value(kept), value.under.value(kept)
         if under == 0 or over % under:
             raise PruneError(f"{key} would have to become {over}/{under}, which is no whole number")
@@ -120,7 +122,7 @@ _STOCK: list[tuple[type[nn.Module], Mapping[str, Callable[[nn.Module], int | Non
     (
         nn.MultiheadAttention,
         {
-            "embed_dim": lambda m: int(m.out_proj.weight.shape[0]),  # type: ignore[union-attr,arg-type]
+            "embed_dim": lambda m: int(m.get_parameter("out_proj.weight").shape[0]),
             "kdim": _shape("k_proj_weight", 1),
             "vdim": _shape("v_proj_weight", 1),
         },
@@ -129,10 +131,10 @@ _STOCK: list[tuple[type[nn.Module], Mapping[str, Callable[[nn.Module], int | Non
 
 
 def _lstm_hidden(module: nn.LSTM) -> dict[str, int]:
-    gates = int(module.weight_hh_l0.shape[0])
+    gates = int(module.get_parameter("weight_hh_l0").shape[0])
     out: dict[str, int] = {"hidden_size": gates // 4}
     if module.proj_size:
-        out["proj_size"] = int(module.weight_hr_l0.shape[0])
+        out["proj_size"] = int(module.get_parameter("weight_hr_l0").shape[0])
     return out
 
 

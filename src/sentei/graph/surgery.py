@@ -24,7 +24,7 @@ from sentei.graph.groups import Groups
 from sentei.graph.history import remember
 from sentei.graph.repair import new_attributes, stock_attributes, write_attribute
 from sentei.graph.stock import STAND_INS
-from sentei.graph.tape import AttributeKey, Node, Tape
+from sentei.graph.tape import AttributeKey, Node, Tape, Value, flatten
 from sentei.graph.verify import Verification, compare, silenced_outputs
 
 __all__ = ["Mismatch", "Surgery", "keep_masks", "remove"]
@@ -84,6 +84,13 @@ def keep_masks(groups: Groups, keep: Mapping[str, Tensor]) -> dict[Dim, Tensor]:
                 "these groups must keep equal shares, because the code computes one width from "
                 f"another: {', '.join(f'{g.name} ({g.size})' for g in members)}"
             )
+    # Widths that no parameter has (copies, scratch tensors) follow those they are tied to.
+    for tied in groups.analysis.solution.classes:
+        cut = next((d for d in tied if d in masks), None)
+        for dim in tied:
+            if cut is not None and dim not in masks and dim not in groups.by_dim:
+                left = int(masks[cut].sum()) * dim.size // cut.size
+                masks[dim] = torch.arange(dim.size) < left
     return masks
 
 
@@ -115,9 +122,13 @@ def remove(
     reference = silenced_outputs(model, analysis, masks, call) if verify else None
     with _Transaction(model, optimizer) as transaction:
         apply(model, surgery, transaction)
-        _dry_run(model, analysis, masks, call)
+        detour = _dry_run(model, analysis, masks, call)
+        if detour is not None and reference is None:
+            raise detour
         if reference is not None:
             report = compare(model, reference, call)
+            if detour is not None and not (report.passed and report.conclusive):
+                raise detour
             if not report.passed:
                 raise VerificationError(
                     f"the pruned network differs from the silenced original by {report.error:.2e} "
@@ -202,9 +213,9 @@ def apply(model: nn.Module, surgery: Surgery, transaction: _Transaction | None =
             for key, value in store.items():
                 if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and id(value) in new:
                     store[key] = new[id(value)]
-    for key, number in surgery.attributes.items():
-        if key.module or key.path:
-            write_attribute(model, key, number)
+    for where, number in surgery.attributes.items():
+        if where.module or where.path:
+            write_attribute(model, where, number)
     for module in model.modules():
         for attribute, size in stock_attributes(module).items():
             if vars(module)[attribute] != size:
@@ -304,51 +315,79 @@ def _config_states(model: nn.Module) -> list[tuple[Any, Any]]:
     return found
 
 
-def _dry_run(model: nn.Module, analysis: Analysis, masks: Mapping[Dim, Tensor], call: Call) -> None:
-    """Run the pruned model without arithmetic and compare every operator with the prediction."""
+def _dry_run(
+    model: nn.Module, analysis: Analysis, masks: Mapping[Dim, Tensor], call: Call
+) -> Mismatch | None:
+    """Run the pruned model without arithmetic and compare every operator with the prediction.
+
+    Returns:
+        None where all is as predicted. A `Mismatch` where the code took another branch (a loop or
+        an `if` on a width): only a numeric comparison can tell whether that computes the same.
+    Raises:
+        Mismatch: the pruned model raises, or a tensor has another shape than predicted.
+    """
 
     def count(dim: Dim) -> int:
         return int(masks[dim].sum()) if dim in masks else dim.size
 
+    detour: Mismatch | None = None
     for tape in analysis.tapes:
         try:
-            now = capture(
-                model, *call, training=tape.training, abstract=tape.abstract
-            )
+            now = capture(model, *call, training=tape.training, abstract=tape.abstract)
         except Exception as error:
             raise Mismatch(
                 "the model's code cannot be repaired for these widths "
                 f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})",
                 _suspects(analysis, masks, _failed_at(tape, error)),
             ) from error
-        _check(tape, now, analysis, masks, count)
+        found = _check(tape, now, analysis, masks, count)
+        if tape.abstract:  # a real run branches on values, too
+            detour = found or detour
+    return detour
 
 
 def _check(
     before: Tape, now: Tape, analysis: Analysis, masks: Mapping[Dim, Tensor], count: Callable[[Dim], int]
-) -> None:
+) -> Mismatch | None:
     before_nodes, now_nodes = _substance(before), _substance(now)
-    for i, (old, new) in enumerate(zip(before_nodes, now_nodes, strict=False)):
+    expected_numbers = {id(scale.node) for scale in analysis.facts.scales}
+    for old, new in zip(before_nodes, now_nodes, strict=False):
         where = f" in {old.module}" if old.module else ""
         if old.op is not new.op:
-            if before.abstract:
-                raise Mismatch(
-                    f"operator {i}{where} was {old.name} and became {new.name}",
-                    _suspects(analysis, masks, old),
-                )
-            return  # a real run branches on values
+            return Mismatch(
+                f"the code takes another branch{where}: {old.name} became {new.name}",
+                _suspects(analysis, masks, old),
+            )
         for a, b in zip(old.outputs, new.outputs, strict=False):
             expected = tuple(width(axis, count) for axis in analysis.axes(a))
-            if expected != b.shape and before.abstract:
+            if expected != b.shape:
                 raise Mismatch(
                     f"{old.name}{where} should give {list(expected)} and gives {list(b.shape)}",
                     _suspects(analysis, masks, old),
                 )
-    if len(before_nodes) != len(now_nodes) and before.abstract:
-        raise Mismatch(
+        if id(old) not in expected_numbers and _numbers(old) != _numbers(new):
+            raise Mismatch(
+                f"{old.name}{where} uses a number computed from a width, and the factor cannot be "
+                f"folded into parameters ({_numbers(old)} became {_numbers(new)})",
+                _suspects(analysis, masks, old),
+            )
+    if len(before_nodes) != len(now_nodes):
+        return Mismatch(
             f"the model ran {len(before_nodes)} operators before and {len(now_nodes)} after",
             _suspects(analysis, masks, None),
         )
+    return None
+
+
+def _numbers(node: Node) -> list[float]:
+    """The floating-point numbers an operator works with, single-valued tensors included."""
+    found: list[float] = []
+    for leaf in flatten((node.args, node.kwargs)):
+        if isinstance(leaf, float):
+            found.append(float(leaf))
+        elif isinstance(leaf, Value) and leaf.number is not None and leaf.expr is None:
+            found.append(leaf.number)
+    return found
 
 
 def _failed_at(before: Tape, error: Exception) -> Node | None:
@@ -369,12 +408,22 @@ def _substance(tape: Tape) -> list[Node]:
 def _suspects(analysis: Analysis, masks: Mapping[Dim, Tensor], node: Any) -> tuple[Dim, ...]:
     """The pruned dims that an operator touches, or all pruned dims."""
     from sentei.graph.axis import dims
-    from sentei.graph.tape import Value, flatten
 
     if node is None:
         return tuple(masks)
     values = [v for v in flatten((node.args, node.kwargs, node.outputs)) if isinstance(v, Value)]
     found = {d for v in values for a in analysis.axes(v) for d in dims(a) if d in masks}
+    if not found and node.module:
+        near = node.module.rpartition(".")[0] or node.module
+        for prefix in (f"{node.module}.", f"{near}."):
+            found = found or {
+                d
+                for name, axes in analysis.parameters.items()
+                if name.startswith(prefix)
+                for a in axes
+                for d in dims(a)
+                if d in masks
+            }
     return tuple(found) or tuple(masks)
 
 

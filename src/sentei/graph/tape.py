@@ -18,6 +18,8 @@ class Value:
 
     origin: "parameter", "buffer", "attribute", "input", "constant" (a tensor from elsewhere) or
         "op"; `name` is the qualified name for the first three, the argument path for inputs.
+    number: what a single-valued floating-point tensor made by the code itself holds.
+    expr: how that was computed from widths, as in `Scalar.expr`.
     """
 
     id: int
@@ -25,6 +27,8 @@ class Value:
     dtype: torch.dtype
     origin: str
     name: str = ""
+    number: float | None = None
+    expr: Any = None
 
     def __repr__(self) -> str:
         return f"%{self.id}{list(self.shape)}" + (f"={self.name}" if self.name else "")

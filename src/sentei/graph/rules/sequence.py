@@ -6,9 +6,8 @@ from typing import Any
 
 from sentei.graph.axis import concat
 from sentei.graph.rules.base import (
-    Traced, aten, broadcast, factor, note, pin, product, resolve, rule, same, scaled,
+    Traced, aten, broadcast, factor, note, pin, resolve, rule, same, scaled,
 )  # fmt: skip
-from sentei.graph.rules.base import data as data_axis
 from sentei.graph.tape import Scalar, Symbol
 
 
@@ -145,6 +144,3 @@ def _(x: Traced, lengths: Any, batch_first: bool = False) -> Any:
 @rule(aten._pad_packed_sequence)
 def _(x: Traced, *_: Any) -> Any:
     return [None, None, *x.axes[1:]], [None]
-
-
-_ = (data_axis, product)

@@ -338,7 +338,7 @@ def _(x: Traced, dim: int = 0) -> Any:
 
 @rule(aten.pad, aten.constant_pad_nd)
 def _(x: Traced, pads: list[Any], mode: Any = "constant", value: Any = None) -> Any:
-    axes = list(x.axes)
+    axes: list[Any] = list(x.axes)
     if isinstance(mode, str) and mode != "constant":
         return _other_pad(x, pads)
     for i in range(len(pads) // 2):
