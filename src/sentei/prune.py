@@ -6,19 +6,22 @@ import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sentei import huggingface
 from sentei.allocation import Plan, Target, movable, plan
+from sentei.allocation.planner import highest
 from sentei.criteria import Criterion, Evidence, score
 from sentei.graph.axis import Dim, dims, resolve
+from sentei.graph.capture import unwrap
 from sentei.graph.cost import Cost
 from sentei.graph.errors import PruneError, closest
 from sentei.graph.groups import Group, Groups, analyze, call_arguments
-from sentei.graph.surgery import Mismatch, Surgery, remove
+from sentei.graph.surgery import Mismatch, Surgery, _Transaction, remove
 from sentei.graph.verify import Verification
 
 __all__ = ["Result", "delete_units", "prune"]
@@ -182,6 +185,9 @@ def prune(
         round_to: kept widths are multiples of this where a group has so many positions.
         min_units, min_fraction: what every group keeps at least.
         uniform: all layers of a kind keep equal widths, so that a configuration can state them.
+            A Hugging Face model's configuration is written, and widths it cannot state are kept,
+            so that `save_pretrained` gives what `from_pretrained` reads without Sentei; see
+            `sentei.huggingface`.
         dry_run: plan only; the model is not touched.
         verify: compare with the original whose removed units are silenced, on the example input.
         optimizer: its state follows the parameters.
@@ -212,6 +218,11 @@ def prune(
         model = copy.deepcopy(model)
     with _timed(seconds, "analyse"):
         groups = analyze(model, args=call[0], kwargs=call[1], protect=protect)
+    words: huggingface.Wording | None = None
+    if uniform and huggingface.configured(model):
+        with _timed(seconds, "configuration"):
+            words = huggingface.wording(model, groups, call, granularity)
+            groups = words.groups
     evidence = Evidence.of(model, groups, data=data, loss=loss, seed=seed)
     scores: dict[str, Tensor] = {}
     held: dict[str, str] = {}
@@ -241,13 +252,19 @@ def prune(
             raise PruneError(
                 f"{error}. Left whole, because {mismatch}: {', '.join(sorted(held)[:5])}"
             ) from mismatch
+        config = None
+        if words is not None:
+            planned = _lowered(planned, groups, scores, words.fit(planned.widths))
+            config = words.config(planned.widths)
         surgery = None
         if not dry_run:
             try:
-                with _timed(seconds, "surgery"):
+                with _timed(seconds, "surgery"), _all_or_nothing(model, optimizer):
                     surgery = remove(
                         model, groups, planned.keep, call, optimizer=optimizer, verify=verify
                     )
+                    if words is not None:
+                        words.settle(model, config, call, verify=verify)
             except Mismatch as found:
                 # What the analysis could not foresee, the trial run inside surgery has found. The
                 # model is as before: leave whole what does not fit, and plan again.
@@ -398,6 +415,23 @@ def _held(groups: Groups, planned: Plan, mismatch: Mismatch) -> dict[str, str]:
     return found
 
 
+def _lowered(
+    planned: Plan, groups: Groups, scores: Mapping[str, Tensor], widths: Mapping[str, int]
+) -> Plan:
+    """The plan with these widths, none of them larger."""
+    if widths == planned.widths:
+        return planned
+    keep = {name: highest(scores[name], n) for name, n in widths.items()}
+    after = groups.cost(widths)
+    reached = dict(planned.reached)
+    for name in reached:
+        if name == "units":
+            reached[name] -= sum(planned.widths.values()) - sum(widths.values())
+        elif name != "width":
+            reached[name] = getattr(after, name)
+    return replace(planned, keep=keep, widths=dict(widths), after=after, reached=reached)
+
+
 def _result(
     model: nn.Module,
     groups: Groups,
@@ -410,6 +444,18 @@ def _result(
     return Result(
         model, groups, planned, surgery, planned.before, planned.after, dict(held), seconds, seed
     )
+
+
+@contextmanager
+def _all_or_nothing(
+    model: nn.Module, optimizer: torch.optim.Optimizer | None
+) -> Iterator[None]:
+    """The model and the optimiser's state as before if anything inside raises."""
+    with _Transaction(unwrap(model), optimizer) as transaction:
+        if optimizer is not None:
+            transaction.state += [(s, dict(s)) for s in optimizer.state.values()]
+        yield
+        transaction.commit()
 
 
 @contextmanager
