@@ -47,6 +47,7 @@ __all__ = ["capture", "named_tensors", "tensors_in", "unwrap"]
 aten = torch.ops.aten
 _SHAPE = torch.Tensor.shape
 _DEVICE = torch.Tensor.device
+_DATA = torch.Tensor.data
 # Operators whose integer outputs choose positions along a dimension. Abstract capture spreads the
 # choice over all of them, so that every expert of a mixture is visited.
 _TWINNED = ("parameter", "buffer", "attribute", "input")
@@ -179,7 +180,7 @@ class _Recorder(TorchDispatchMode):
     """Writes the tape; in abstract mode also answers with meta twins."""
 
     def __init__(self, tape: Tape, abstract: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.tape = tape
         self.abstract = abstract
         self.pending: list[Any] | None = None  # numbers of the Python-level call under way
@@ -201,6 +202,8 @@ class _Recorder(TorchDispatchMode):
         if known is not None and known[0]() is tensor and known[1].shape == shape:
             return known[1]
         value = Value(self._count, shape, tensor.dtype, origin, name)
+        if not value.shape and origin in ("op", "constant") and tensor.is_floating_point():
+            value.number = None if tensor.is_meta else float(tensor)
         self._count += 1
         if self.abstract or origin != "op":
             self._alive.append(tensor)
@@ -333,6 +336,8 @@ class _Provenance(TorchFunctionMode):
         getter = getattr(func, "__self__", None)
         if getter is _SHAPE:
             return self._shape(args[0])
+        if getter is _DATA and func.__name__ == "__set__" and args[1].is_meta:
+            return None  # a forward that calls `module.to(...)` must not lose its weights to twins
         if getter is _DEVICE:
             return self.home if args[0].is_meta else func(*args)
         if func is torch.Tensor.size:
@@ -462,7 +467,6 @@ def _restored(model: nn.Module, copy_floats: bool) -> Iterator[None]:
         for _, b in model.named_buffers()
         if not b.is_meta and (copy_floats or not _is_float(b))
     ]
-    tensors = [(p, p.data) for p in model.parameters()]
     numpy_state, python_state = np.random.get_state(), random.getstate()
     fastpath, root = torch.backends.mha.get_fastpath_enabled(), math.sqrt
     with ExitStack() as stack:
@@ -487,9 +491,6 @@ def _restored(model: nn.Module, copy_floats: bool) -> Iterator[None]:
                         container.extend(items)
                     )
             _restore_configs()
-            for parameter, data in tensors:  # a forward may call `module.to(...)`
-                if parameter.is_meta != data.is_meta or parameter.dtype != data.dtype:
-                    parameter.data = data
             with torch.no_grad():
                 for buffer, before in saved:
                     buffer.copy_(before)

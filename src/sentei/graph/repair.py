@@ -24,16 +24,13 @@ def new_attributes(analysis: Analysis, kept: Callable[[Dim], int]) -> dict[Attri
     """The attributes that change when `kept(dim)` units remain, with their new values."""
     edits: dict[AttributeKey, int] = {}
     for key, value in analysis.solution.attributes.items():
-        if value.over.is_constant and value.under.is_constant:
-            continue
         over, under = value.over.value(kept), value.under.value(kept)
+        full_over, full_under = value.over.value(_whole), value.under.value(_whole)
+        if over * full_under == full_over * under:
+            continue  # nothing this depends on was pruned
         if under == 0 or over % under:
             raise PruneError(f"{key} would have to become {over}/{under}, which is no whole number")
-        # Compare as polynomials do: an equation may define a value the code never had
-        # (batch sizes met by chance); only what pruning moves is written.
-        full_over, full_under = value.over.value(_whole), value.under.value(_whole)
-        if over // under != full_over // max(full_under, 1):
-            edits[key] = over // under
+        edits[key] = over // under
     return edits
 
 

@@ -215,7 +215,7 @@ class _Solver:
         why = f"{need.node.module or 'the model'} computes one width from another"
         try:
             unknown = {k for k in _attributes(expr) if k not in self.known}
-            if len(unknown) == 1 and not size.is_constant:
+            if len(unknown) == 1 and any(d in self.relevant for d in size.dims):
                 key = next(iter(unknown))
                 value = self._invert(expr, key, Quotient(size))
                 if value is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -287,6 +287,3 @@ class _Silencer(_Recorder):
 
         outer, _ = factor(self.analysis.axes(node.args[0])[1], int(node.args[1]))
         return width(outer, self._width)
-
-
-_ = Callable
