@@ -27,15 +27,15 @@ import itertools
 import re
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import gcd
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sentei.allocation.movable import togethers
 from sentei.graph.axis import Dim
@@ -50,10 +50,14 @@ from sentei.graph.verify import Reference, _run, compare
 __all__ = ["Move", "Wording", "blueprint", "configured", "wording"]
 
 Path = tuple[Any, ...]
+Found = tuple[tuple[Path, ...], frozenset[int]]  # fields, and numbers of atoms
 # Fields that a class reads although they may be None or absent; others of that kind are flags.
 _SIZE_NAMES = re.compile(r"dim|size|width|head|inner|channel|ffn|kv|rank|^d_|n_embd")
 # Never widths. (Fields that only reach pinned dimensions drop out by themselves.)
-_NO_WIDTHS = re.compile(r"_ids?$|vocab|position|layers?$|length|seed|dropout|window|beams?$|labels?")
+_NO_WIDTHS = re.compile(
+    r"_ids?$|vocab|position|layers?$|length|seed|dropout|window|beams?$|labels?"
+)
+_ABSENT: Any = object()  # as the value of a field: the configuration does not have it
 _MOST_FIELDS = 3
 _MOST_BUILDS = 240
 _MOST_TRIALS = 6
@@ -136,7 +140,8 @@ def _fields(config: Any, path: Path = ()) -> dict[Path, int | None]:
 
 def _get(config: Any, path: Path) -> Any:
     for step in path:
-        config = config[step] if isinstance(config, (list, tuple, dict)) else getattr(config, step, None)
+        inside = isinstance(config, (list, tuple, dict))
+        config = config[step] if inside else getattr(config, step, None)
     return config
 
 
@@ -160,6 +165,8 @@ def _set(config: Any, path: Path, value: Any) -> None:
         _set(config, tuple(way), (*owner[:last], value, *owner[last + 1 :]))
     elif isinstance(owner, (list, dict)):
         owner[last] = value
+    elif value is _ABSENT:
+        vars(owner).pop(last, None)
     else:
         setattr(owner, last, value)
 
@@ -193,7 +200,8 @@ def _read_but_missing(kind: Any, config: Any) -> set[str]:
             kind(recording)
     except Exception:
         return set()  # a class that checks its configuration's type: no such names, then
-    return {n for n in missing if not n.startswith("_") and _SIZE_NAMES.search(n) and not _NO_WIDTHS.search(n)}
+    missing = {n for n in missing if not n.startswith("_") and not _NO_WIDTHS.search(n)}
+    return {n for n in missing if _SIZE_NAMES.search(n)}
 
 
 # -- moves ----------------------------------------------------------------------------------------
@@ -243,8 +251,8 @@ class Wording:
         for path, value in self.optional.items():
             if _get(config, path) == _get(self.base, path):
                 shorter = _with(config, {path: value})
-                if self._shapes_of(shorter) == wanted:
-                    config = shorter
+                with suppress(PruneError):
+                    config = shorter if self._shapes_of(shorter) == wanted else config
         return config
 
     def fit(self, widths: Mapping[str, int]) -> dict[str, int]:
@@ -271,7 +279,8 @@ class Wording:
                     found, why = lower, None
                     break
         if why is not None:
-            raise PruneError(f"uniform=True: {type(self.base).__name__} refuses these widths: {why}")
+            kind = type(self.base).__name__
+            raise PruneError(f"uniform=True: {kind} refuses these widths: {why}")
         return found
 
     def _shares(self, move: Move) -> int:
@@ -335,23 +344,41 @@ class Wording:
             )
         weightless = any(p.is_meta for p in model.parameters())
         before = None if weightless or not verify else _run(model, *call)
+        if not weightless:
+            _lend(model, fresh)
         _follow(model, fresh)
         model.config = _followed(model.config, config)
-        difference = _difference(capture(model, *call), capture(fresh, *call))
-        difference = difference or _other_tensors(model, fresh)
+        difference = _other_tensors(model, fresh)
+        difference = difference or _difference(capture(model, *call), capture(fresh, *call))
         if difference:
-            raise PruneError(f"uniform=True: a network built from the configuration differs: {difference}")
+            raise PruneError(
+                f"uniform=True: a network built from the configuration differs: {difference}"
+            )
         if before is None:
             return
-        fresh.load_state_dict(model.state_dict(), assign=True)
-        for (_, new), (_, old) in zip(fresh.named_buffers(), model.named_buffers(), strict=True):
-            new.data = new.data.to(device=old.device, dtype=old.dtype)
-        for network, who in ((fresh, "built from the configuration"), (model, "with its attributes renewed")):
+        for network, who in ((fresh, "built from the configuration"), (model, "renewed")):
             report = compare(network, Reference(before, moved=True), call)
             if not report.passed:
                 raise PruneError(
-                    f"uniform=True: the network {who} differs from the pruned one by {report.error:.2e}"
+                    f"uniform=True: the network {who} differs from the pruned one by "
+                    f"{report.error:.2e}"
                 )
+
+
+def _lend(model: nn.Module, fresh: nn.Module) -> None:
+    """Let `fresh` use what `model` saves: the same tensors, shared where `model` shares them.
+
+    Buffers that are not saved stay its own, at the types and devices of the model's.
+    """
+    saved = model.state_dict().keys()
+    for path, module in model.named_modules():
+        other = fresh.get_submodule(path)
+        other._parameters.update(module._parameters)
+        for name, buffer in module._buffers.items():
+            if buffer is not None and (f"{path}.{name}" if path else name) in saved:
+                other._buffers[name] = buffer
+            elif buffer is not None and isinstance(other._buffers.get(name), Tensor):
+                other._buffers[name] = other._buffers[name].to(buffer)
 
 
 def _followed(old: Any, new: Any) -> Any:
@@ -419,11 +446,11 @@ class _Search:
         self.builds = 0
         described = self._build({})
         if described is None or _shapes(described) != self.whole:
-            ours = None if described is None else _shapes(described)
-            where = next((n for n in self.whole if ours is None or ours.get(n) != self.whole[n]), "?")
+            ours = {} if described is None else _shapes(described)
+            where = next((n for n, shape in self.whole.items() if ours.get(n) != shape), "?")
             raise PruneError(
-                f"uniform=True: {self.kind.__name__}(config) does not have the shapes of this model "
-                f"(first at {where}); was it changed without its configuration? "
+                f"uniform=True: {self.kind.__name__}(config) does not have the shapes of this "
+                f"model (first at {where}); was it changed without its configuration? "
                 "Prune without uniform=True, or start from a model that its configuration describes"
             )
         self.atoms = togethers(groups.classes(), uniform=True)
@@ -441,9 +468,9 @@ class _Search:
     def run(self, granularity: str) -> Wording:
         optional = self._optional()
         fields = self._relevant()
-        moves: list[tuple[tuple[Path, ...], frozenset[int]]] = []
+        moves: list[Found] = []
         for path in fields:
-            moves += [((path,), atoms) for atoms in self._atoms((path,))]
+            moves += [((path,), atoms) for atoms in self._atoms((path,), ())]
         alone = {f[0] for f, _ in moves}
         for size in range(2, _MOST_FIELDS + 1):
             for several in itertools.combinations(fields, size):
@@ -451,7 +478,7 @@ class _Search:
                     continue
                 if any(len(f) > 1 and set(f) <= set(several) for f, _ in moves):
                     continue
-                moves += [(several, atoms) for atoms in self._atoms(several)]
+                moves += [(several, atoms) for atoms in self._atoms(several, moves)]
         chosen = self._choose(moves, granularity)
         if not chosen:
             raise PruneError(
@@ -481,13 +508,14 @@ class _Search:
     def _optional(self) -> dict[Path, int | None]:
         """Fill in fields that are None or absent with the values that change nothing.
 
-        Returns what they were: None, also for absent ones.
+        Returns what they were.
         """
-        empty = [path for path, value in _fields(self.base).items() if value is None]
+        empty = {path: None for path, value in _fields(self.base).items() if value is None}
         known = {path[0] for path in _fields(self.base)}
-        empty += [(n,) for n in sorted(_read_but_missing(self.kind, self.base)) if n not in known]
+        for name in sorted(_read_but_missing(self.kind, self.base) - known):
+            empty[(name,)] = _ABSENT
         filled: dict[Path, int | None] = {}
-        for path in empty:
+        for path, was in empty.items():
             probe = 12  # divides well
             shapes = self._changed({path: probe})
             if shapes is None:
@@ -503,7 +531,7 @@ class _Search:
                 continue
             if self._changed({path: int(value)}) == self.whole:
                 self.base = _with(self.base, {path: int(value)})
-                filled[path] = None
+                filled[path] = was
         return filled
 
     def _relevant(self) -> list[Path]:
@@ -548,8 +576,12 @@ class _Search:
             if type(value) is int
         }
 
-    def _atoms(self, fields: tuple[Path, ...]) -> list[frozenset[int]]:
-        """Sets of atoms that do what scaling the fields does; at most one, proved by trial."""
+    def _atoms(self, fields: tuple[Path, ...], known: Iterable[Found]) -> list[frozenset[int]]:
+        """Sets of atoms that do what scaling the fields does; at most one, proved by trial.
+
+        Those that contain a known move of some of the fields say nothing new.
+        """
+        parts = [atoms for some, atoms in known if set(some) <= set(fields)]
         for prime in _primes(gcd(*(_get(self.base, path) for path in fields)))[:3]:
             if self.builds > _MOST_BUILDS:
                 return []
@@ -558,7 +590,8 @@ class _Search:
             shapes = self._changed(changes)
             if shapes is None or shapes == self.whole:
                 continue
-            for atoms in itertools.islice(self._matching(shapes, share), _MOST_TRIALS):
+            found = (a for a in self._matching(shapes, share) if not any(p <= a for p in parts))
+            for atoms in itertools.islice(found, _MOST_TRIALS):
                 why = self._trial(atoms, share, changes)
                 if why is None:
                     return [atoms]
@@ -566,7 +599,9 @@ class _Search:
                     self.why.setdefault(i, why)
         return []
 
-    def _matching(self, shapes: dict[str, tuple[int, ...]], share: Fraction) -> Iterator[frozenset[int]]:
+    def _matching(
+        self, shapes: dict[str, tuple[int, ...]], share: Fraction
+    ) -> Iterator[frozenset[int]]:
         """Sets of atoms which, kept to `share`, leave these shapes."""
         wanted: dict[Poly, int] = {}
         for (name, i), poly in self.entries.items():
@@ -603,7 +638,9 @@ class _Search:
     def _in(self, poly: Poly) -> list[int]:
         return list(dict.fromkeys(self.owner[d] for d in poly.dims if d in self.owner))
 
-    def _trial(self, atoms: frozenset[int], share: Fraction, changes: Mapping[Path, int]) -> str | None:
+    def _trial(
+        self, atoms: frozenset[int], share: Fraction, changes: Mapping[Path, int]
+    ) -> str | None:
         """Prune a network without weights and compare it with the one described; None if equal."""
         pruned = self._build({})
         described = self._build(changes)
@@ -623,12 +660,10 @@ class _Search:
         return None if difference is None else f"{said} also changes {difference}"
 
     # -- what to do with it -----------------------------------------------------------------------
-    def _choose(
-        self, moves: list[tuple[tuple[Path, ...], frozenset[int]]], granularity: str
-    ) -> list[tuple[tuple[Path, ...], frozenset[int]]]:
+    def _choose(self, moves: list[Found], granularity: str) -> list[Found]:
         """Moves that share no group: of two that do, the one of the wanted granularity."""
 
-        def order(move: tuple[tuple[Path, ...], frozenset[int]]) -> tuple[int, int, int]:
+        def order(move: Found) -> tuple[int, int, int]:
             inner = sum(g.kind == "block width" for i in move[1] for g in self.atoms[i].members)
             return (-inner if granularity == "width" else inner, len(move[0]), len(move[1]))
 
@@ -644,9 +679,7 @@ class _Search:
                     self.why[i] = f"{said} already states another width"
         return sorted(out, key=lambda m: (len(m[0]), m[0]))
 
-    def _restricted(
-        self, chosen: list[tuple[tuple[Path, ...], frozenset[int]]], optional: dict[Path, int | None]
-    ) -> Wording:
+    def _restricted(self, chosen: list[Found], optional: dict[Path, int | None]) -> Wording:
         facts = self.groups.analysis.facts
         moves = []
         for fields, atoms in chosen:
