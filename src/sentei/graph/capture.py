@@ -471,6 +471,8 @@ def _restored(model: nn.Module, copy_floats: bool) -> Iterator[None]:
     fastpath, root = torch.backends.mha.get_fastpath_enabled(), math.sqrt
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=_cuda_devices(model)))
+        # The profiling executor runs a scripted function differently the second time.
+        stack.enter_context(torch.jit.optimized_execution(False))
         if hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         torch.backends.mha.set_fastpath_enabled(False)

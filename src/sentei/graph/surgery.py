@@ -365,10 +365,11 @@ def _check(
                     f"{old.name}{where} should give {list(expected)} and gives {list(b.shape)}",
                     _suspects(analysis, masks, old),
                 )
-        if id(old) not in expected_numbers and _numbers(old) != _numbers(new):
+        changed = [] if id(old) in expected_numbers else _changed_numbers(old, new)
+        if changed:
             raise Mismatch(
                 f"{old.name}{where} uses a number computed from a width, and the factor cannot be "
-                f"folded into parameters ({_numbers(old)} became {_numbers(new)})",
+                f"folded into parameters ({changed[0][0]:g} became {changed[0][1]:g})",
                 _suspects(analysis, masks, old),
             )
     if len(before_nodes) != len(now_nodes):
@@ -379,15 +380,21 @@ def _check(
     return None
 
 
-def _numbers(node: Node) -> list[float]:
-    """The floating-point numbers an operator works with, single-valued tensors included."""
-    found: list[float] = []
-    for leaf in flatten((node.args, node.kwargs)):
-        if isinstance(leaf, float):
-            found.append(float(leaf))
-        elif isinstance(leaf, Value) and leaf.number is not None and leaf.expr is None:
-            found.append(leaf.number)
-    return found
+def _changed_numbers(old: Node, new: Node) -> list[tuple[float, float]]:
+    """Floating-point numbers that differ, single-valued tensors included; those whose origin is
+    followed (`expr`) are dealt with where they act."""
+
+    def number(leaf: Any) -> float | None:
+        return leaf.number if isinstance(leaf, Value) else leaf if isinstance(leaf, float) else None
+
+    return [
+        (number(a), number(b))  # type: ignore[misc]
+        for a, b in zip(flatten((old.args, old.kwargs)), flatten((new.args, new.kwargs)), strict=False)
+        if getattr(a, "expr", None) is None
+        and number(a) is not None
+        and number(b) is not None
+        and number(a) != number(b)
+    ]
 
 
 def _failed_at(before: Tape, error: Exception) -> Node | None:
