@@ -71,7 +71,9 @@ def run(entries: list[Entry], jobs: int, limit: float, seed: int) -> Any:
                     outcome = Outcome(**json.loads(receiver.recv()))
                 except EOFError:
                     process.join()
-                    outcome = Outcome(entry.name, entry.family, "error", f"process died ({process.exitcode})")
+                    outcome = Outcome(
+                        entry.name, entry.family, "error", f"process died ({process.exitcode})"
+                    )
             elif time.monotonic() - start > limit:
                 process.kill()
                 outcome = Outcome(entry.name, entry.family, "timeout", f"more than {limit:.0f} s")
@@ -99,7 +101,9 @@ def _write(path: Path, outcomes: list[dict[str, Any]]) -> None:
 
 
 def _report(console: Console, outcomes: list[dict[str, Any]]) -> None:
-    table = Table("network", "status", "groups", "parameters", "error", "detail", title="not passed")
+    table = Table(
+        "network", "status", "groups", "parameters", "error", "detail", title="not passed"
+    )
     for o in sorted(outcomes, key=lambda o: o["name"]):
         if o["status"] != "pass":
             table.add_row(
@@ -115,9 +119,15 @@ def _report(console: Console, outcomes: list[dict[str, Any]]) -> None:
     summary = Table("family", *kinds, "share", title="zoo")
     for family, counts in sorted(families.items()):
         total = sum(counts.values())
-        summary.add_row(family, *(str(counts[k] or "") for k in kinds), f"{counts['pass'] / total:.1%}")
+        summary.add_row(
+            family, *(str(counts[k] or "") for k in kinds), f"{counts['pass'] / total:.1%}"
+        )
     everything = sum(families.values(), Counter())
-    summary.add_row("all", *(str(everything[k] or "") for k in kinds), f"{everything['pass'] / len(outcomes):.1%}")
+    summary.add_row(
+        "all",
+        *(str(everything[k] or "") for k in kinds),
+        f"{everything['pass'] / len(outcomes):.1%}",
+    )
     console.print(summary)
 
 

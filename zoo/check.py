@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import tempfile
 import time
 import traceback
 import warnings
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import sentei
 import sentei.graph.groups as engine
 from sentei.graph.capture import tensors_in
 from sentei.graph.errors import PruneError, VerificationError
@@ -52,14 +54,16 @@ def check(entry: Entry, seed: int = 0) -> Outcome:
         example = entry.build()
         randomise(example.model, seed)
         model, args, kwargs = _double(example.model, example.args, example.kwargs)
-        out.precision = "float64" if next(iter(_dtypes(model)), None) is torch.float64 else "float32"
+        out.precision = (
+            "float64" if next(iter(_dtypes(model)), None) is torch.float64 else "float32"
+        )
         before = _structure(model, args, kwargs)
     except Exception as error:
         out.status, out.detail = "not built", f"{type(error).__name__}: {error}"[:300]
         return out
     out.seconds["build"] = time.perf_counter() - start
     try:
-        _prune(out, model, args, kwargs, before, seed)
+        _prune(out, entry, model, args, kwargs, before, seed)
     except VerificationError as error:
         out.status, out.detail = "wrong", str(error)[:300]
     except PruneError as error:
@@ -67,18 +71,27 @@ def check(entry: Entry, seed: int = 0) -> Outcome:
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         out.status = "error"
-        out.detail = f"{type(error).__name__}: {error} ({where.filename.split('/')[-1]}:{where.lineno})"[:300]
+        out.detail = (
+            f"{type(error).__name__}: {error} ({where.filename.split('/')[-1]}:{where.lineno})"[
+                :300
+            ]
+        )
     return out
 
 
-def _prune(out: Outcome, model: nn.Module, args: Any, kwargs: Any, before: Any, seed: int) -> None:
+def _prune(
+    out: Outcome, entry: Entry, model: nn.Module, args: Any, kwargs: Any, before: Any, seed: int
+) -> None:
     start = time.perf_counter()
     groups = engine.analyze(model, args=args, kwargs=kwargs)
     out.seconds["analyze"] = time.perf_counter() - start
     out.groups, out.pinned = len(groups), len(groups.pinned)
     out.unknown = list(groups.unknown)[:5]
     if not len(groups):
-        raise PruneError("no prunable group: " + "; ".join(sorted({g.pinned or "" for g in groups.pinned.values()}))[:250])
+        raise PruneError(
+            "no prunable group: "
+            + "; ".join(sorted({g.pinned or "" for g in groups.pinned.values()}))[:250]
+        )
     count = sum(p.numel() for p in model.parameters())
     start = time.perf_counter()
     for attempt in range(12):
@@ -102,8 +115,11 @@ def _prune(out: Outcome, model: nn.Module, args: Any, kwargs: Any, before: Any, 
     out.checks["exact"] = report.passed
     out.checks["conclusive"] = report.conclusive
     out.checks["smaller"] = after < count
-    out.checks["cost"] = groups.cost({n: len(k) for n, k in _half(groups, seed).items()}).params == after
+    out.checks["cost"] = (
+        groups.cost({n: len(k) for n, k in _half(groups, seed).items()}).params == after
+    )
     out.checks["structure"] = _structure(model, args, kwargs) == before
+    out.checks["saved"] = _saved(entry, model, args, kwargs)
     out.checks["train"] = _trains(model, args, kwargs)
     bad = [name for name, good in out.checks.items() if not good]
     out.status = "pass" if not bad else "wrong" if "exact" in bad else "failed"
@@ -124,6 +140,7 @@ def _half(groups: Groups, seed: int) -> dict[str, Tensor]:
 
 def _double(model: nn.Module, args: Any, kwargs: Any) -> tuple[nn.Module, Any, Any]:
     """In float64 where the model's own code allows it."""
+
     def cast(tree: Any) -> Any:
         if isinstance(tree, Tensor):
             return tree.double() if tree.is_floating_point() else tree
@@ -150,11 +167,34 @@ def _structure(model: nn.Module, args: Any, kwargs: Any) -> list[tuple[str, tupl
     torch.manual_seed(0)
     with torch.no_grad():
         outputs = model.eval()(*args, **kwargs)
-    return [(path, tuple(t.shape)) for path, t in tensors_in(outputs) if "past_key_values" not in path and "cache" not in path]
+    return [
+        (path, tuple(t.shape))
+        for path, t in tensors_in(outputs)
+        if "past_key_values" not in path and "cache" not in path
+    ]
+
+
+def _saved(entry: Entry, model: nn.Module, args: Any, kwargs: Any) -> bool:
+    """Written to disk and loaded into a fresh network, it computes the same, bit for bit."""
+    fresh = entry.build().model
+    if torch.float64 in _dtypes(model):
+        fresh = fresh.double()
+    with tempfile.TemporaryDirectory() as home:
+        sentei.load(sentei.save(model, f"{home}/small"), fresh)
+    pair = []
+    for network in (model, fresh):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            pair.append([t for _, t in tensors_in(network.eval()(*args, **kwargs))])
+    return len(pair[0]) == len(pair[1]) and all(
+        a.shape == b.shape and torch.equal(a.isnan(), b.isnan())
+        and torch.equal(a.nan_to_num(), b.nan_to_num())
+        for a, b in zip(*pair, strict=True)
+    )  # fmt: skip
 
 
 def _trains(model: nn.Module, args: Any, kwargs: Any) -> bool:
-    """A backward pass in eval mode, and a forward pass in train mode where the original runs one."""
+    """A backward pass in eval mode, and a forward pass in train mode where one is possible."""
     outputs = model.eval()(*args, **kwargs)
     terms = [t.float().square().mean() for _, t in tensors_in(outputs) if t.requires_grad]
     if terms:
@@ -168,7 +208,9 @@ def _trains(model: nn.Module, args: Any, kwargs: Any) -> bool:
     except Exception as error:
         # Detectors want targets, batch norm wants more than one value: the original fails alike.
         words = str(error).lower()
-        if not any(w in words for w in ("target", "expected more than 1 value", "labels", "training")):
+        if not any(
+            w in words for w in ("target", "expected more than 1 value", "labels", "training")
+        ):
             raise
     finally:
         model.eval()

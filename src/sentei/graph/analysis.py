@@ -163,7 +163,7 @@ def _carry_number(node: Node) -> None:
     ]
     if not any(isinstance(p, tuple) for p in parts):
         return
-    if name in ("to", "_to_copy", "clone", "detach", "alias", "lift_fresh", "contiguous", "type_as"):
+    if name in _SAME_NUMBER:
         out.expr = parts[0]
     elif name == "full":
         out.expr = parts[-1]
@@ -175,6 +175,9 @@ def _carry_number(node: Node) -> None:
         out.expr = (_NUMERIC[name], parts[0], parts[1])
 
 
+_SAME_NUMBER = {
+    "to", "_to_copy", "clone", "detach", "alias", "lift_fresh", "contiguous", "type_as",
+}  # fmt: skip
 _NUMERIC = {"mul": "*", "div": "/", "pow": "**"}
 
 

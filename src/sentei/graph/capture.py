@@ -448,7 +448,8 @@ def _answer(tensor: Tensor, name: str, args: tuple[Any, ...]) -> Tensor:
         return _meta(tensor)
     if name in _CHOOSERS and tensor.dtype is torch.int64:
         shape = args[0].shape
-        dim = next((a for a in args[2 if name in ("topk", "kthvalue") else 1 :] if type(a) is int), -1)
+        first = 2 if name in ("topk", "kthvalue") else 1
+        dim = next((a for a in args[first:] if type(a) is int), -1)
         size = shape[dim] if -len(shape) <= dim < len(shape) else args[0].numel()
         return (torch.arange(tensor.numel()) % max(int(size), 1)).view(tensor.shape)
     if name == "isfinite":
@@ -472,7 +473,8 @@ def _restored(model: nn.Module, copy_floats: bool) -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=_cuda_devices(model)))
         # The profiling executor runs a scripted function differently the second time.
-        stack.enter_context(torch.jit.optimized_execution(False))
+        plainly = torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
+        stack.enter_context(plainly)
         if hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         torch.backends.mha.set_fastpath_enabled(False)
@@ -545,7 +547,7 @@ def _adopt_stand_ins(model: nn.Module) -> None:
 
 
 def _plant_symbols(model: nn.Module) -> dict[AttributeKey, int]:
-    """Replace the integers that modules hold by `Symbol`s; returns where each lives, and its value."""
+    """Replace the integers that modules hold by `Symbol`s; tells where each lives."""
     attributes: dict[AttributeKey, int] = {}
     seen: set[int] = set()
     _adopt_stand_ins(model)
@@ -598,7 +600,8 @@ def _wrap(
     return value
 
 
-_ATOMS = frozenset({bool, float, str, bytes, type(None), type, torch.dtype, torch.device, types.FunctionType,
+_ATOMS = frozenset({bool, float, str, bytes, type(None), type, torch.dtype, torch.device,
+                    types.FunctionType,
                     types.BuiltinFunctionType, types.MethodType, nn.Parameter, Tensor})  # fmt: skip
 
 

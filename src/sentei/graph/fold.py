@@ -25,12 +25,16 @@ from sentei.graph.ties import _attributes
 __all__ = ["Fold", "factors", "folds"]
 
 _MOVES = {
-    "view", "reshape", "_unsafe_view", "unflatten", "flatten", "squeeze", "unsqueeze", "permute",
-    "transpose", "t", "mT", "movedim", "unbind", "split", "split_with_sizes", "chunk", "select",
-    "slice", "narrow", "contiguous", "clone", "swapaxes", "expand", "detach", "alias", "view_as", "reshape_as",
+    "view", "reshape", "_unsafe_view", "unflatten", "flatten", "squeeze", "unsqueeze",
+    "permute", "transpose", "t", "mT", "movedim", "unbind", "split", "split_with_sizes",
+    "chunk", "select", "slice", "narrow", "contiguous", "clone", "swapaxes", "expand", "detach",
+    "alias", "view_as", "reshape_as",
 }  # fmt: skip
-_PASSES = {"neg", "to", "_to_copy", "type_as", "dropout", "float", "half", "cat", "stack", "roll", "pad",
-           "constant_pad_nd", "repeat", "repeat_interleave", "sum", "index", "index_select", "gather"}  # fmt: skip
+_PASSES = {
+    "neg", "to", "_to_copy", "type_as", "dropout", "float", "half", "cat", "stack", "roll",
+    "pad", "constant_pad_nd", "repeat", "repeat_interleave", "sum", "index", "index_select",
+    "gather",
+}  # fmt: skip
 _SUMS = {"add", "sub"}
 _PRODUCTS = {"mul", "div", "matmul", "bmm", "mm", "einsum", "baddbmm"}
 
@@ -78,7 +82,10 @@ def folds(analysis: Any) -> tuple[list[Fold], bool]:
             pinned = True
             where = scale.node.module or "the model"
             for dim in free:
-                pin(dim, f"{where} scales by a function of this width, which cannot be folded exactly")
+                pin(
+                    dim,
+                    f"{where} scales by a function of this width, which cannot be folded exactly",
+                )
     for name, (_, _, users) in claimed.items():
         others = [n for g in graphs.values() for n in g.users_of(name) if id(n) not in users]
         if others:
@@ -164,6 +171,7 @@ def _is_parametric(analysis: Any, dim: Dim) -> bool:
 def _alike(a: Any, b: Any, analysis: Any) -> bool:
     """Do two expressions give the same factor for all widths? Compared at two points."""
     for share in (2, 3):
+
         def kept(dim: Dim, share: int = share) -> int:
             return dim.size * share + dim.serial % 7
 
@@ -305,7 +313,14 @@ class _Graph:
                 return type(tree)(real(x) for x in tree)
             return int(tree) if isinstance(tree, int) and type(tree) is not bool else tree
 
-        result = node.op(*(real(a) for a in node.args), **{k: v for k, v in node.kwargs.items() if not isinstance(v, (torch.device, torch.layout))})
+        result = node.op(
+            *(real(a) for a in node.args),
+            **{
+                k: v
+                for k, v in node.kwargs.items()
+                if not isinstance(v, (torch.device, torch.layout))
+            },
+        )
         moved = [t for t in flatten(result) if isinstance(t, Tensor)]
         for value, tensor in zip(node.outputs, moved, strict=True):
             tracked[id(value)] = tensor

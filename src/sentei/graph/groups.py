@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import gcd
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from sentei.graph.analysis import Analysis, analyze_tapes
 from sentei.graph.axis import Axis, Dim, Product, dims, positions, resolve
@@ -88,6 +90,9 @@ class Groups(Mapping[str, Group]):
             raise PruneError(f"group {name!r} is pinned: {self.pinned[name].pinned}")
         raise KeyError(f"no group {name!r}; {closest(name, self._free)}")
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._free
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._free)
 
@@ -107,7 +112,7 @@ class Groups(Mapping[str, Group]):
     def find(self, patterns: str | Sequence[str]) -> list[Group]:
         """Groups whose name matches any of the patterns (`fnmatch`)."""
         patterns = [patterns] if isinstance(patterns, str) else patterns
-        return [g for g in self.values() if any(fnmatch.fnmatch(g.name, p) for p in patterns)]
+        return [g for g in self.values() if any(_matches(g.name, p) for p in patterns)]
 
     def without(self, dims: Iterable[Dim], why: str) -> Groups:
         """The groups when `dims` keep all their units because of `why`."""
@@ -169,24 +174,33 @@ def analyze(
     >>> list(analyze(net, torch.randn(3, 4)))
     ['0']
     """
-    model = unwrap(model)
+    model = _usable(model)
+    protect = [protect] if isinstance(protect, (str, nn.Module)) else list(protect)
     call = call_arguments(example_inputs, args, kwargs)
+    patterns = protect_names(model, protect)
     tapes = captures(model, *call, train=train)
     analysis = analyze_tapes(tapes)
-    return Groups(analysis, protect_names(model, protect))
+    groups = Groups(analysis, patterns)
+    _check_protected(groups, model, protect)
+    return groups
 
 
 def captures(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, train: bool = True
 ) -> list[Tape]:
     """The tapes to analyze: eval mode, and train mode where that runs on these inputs."""
-    tapes = [capture(model, args, kwargs)]
+    try:
+        tapes = [capture(model, args, kwargs)]
+    except Exception as error:
+        error.add_note(
+            f"raised by the forward of {type(model).__name__} on the example inputs, in eval mode; "
+            "the model is as before"
+        )
+        raise
     if train:
-        try:
+        # Many models want other inputs for training (targets, larger batches).
+        with suppress(Exception):
             tapes.append(capture(model, args, kwargs, training=True, abstract=tapes[0].abstract))
-        except Exception:
-            # Many models want other inputs for training (targets, larger batches).
-            pass
     return tapes
 
 
@@ -223,6 +237,8 @@ def protect_names(model: nn.Module, protect: Iterable[str | nn.Module]) -> list[
     names = {id(m): n for n, m in model.named_modules()}
     out: list[str] = []
     for item in protect:
+        if not isinstance(item, (str, nn.Module)):
+            raise PruneError(f"protect: want names, patterns or modules; got {item!r}")
         if isinstance(item, nn.Module):
             if id(item) not in names:
                 raise PruneError(f"protect: {type(item).__name__} is not a module of this model")
@@ -230,6 +246,34 @@ def protect_names(model: nn.Module, protect: Iterable[str | nn.Module]) -> list[
         else:
             out.append(item)
     return out
+
+
+def _check_protected(
+    groups: Groups, model: nn.Module, protect: Iterable[str | nn.Module]
+) -> None:
+    """A misspelt name protects nothing, and would be noticed too late."""
+    known = [*groups, *groups.pinned]
+    known += [n for n, _ in [*model.named_modules(), *model.named_parameters()] if n]
+    known = list(dict.fromkeys(known))
+    for item in protect:
+        if isinstance(item, str) and not any(_matches(n, item) for n in known):
+            raise PruneError(
+                f"protect: {item!r} is no group, module or parameter; {closest(item, known)}"
+            )
+
+
+def _usable(model: nn.Module) -> nn.Module:
+    """The module itself, unwrapped, if it can be analyzed at all."""
+    given: Any = model
+    if isinstance(given, type):
+        raise PruneError(f"model must be an nn.Module; got the class {given.__name__} itself")
+    if not isinstance(given, nn.Module):
+        raise PruneError(f"model must be an nn.Module; got a {type(given).__name__}")
+    model = unwrap(model)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+            raise PruneError(f"{name} has no size yet (a lazy module); run the model once first")
+    return model
 
 
 def _build(analysis: Analysis, protect: tuple[str, ...]) -> list[Group]:
@@ -248,12 +292,10 @@ def _build(analysis: Analysis, protect: tuple[str, ...]) -> list[Group]:
     }
     names = _names(slices, analysis)
     classes = {d: c for c in analysis.solution.classes for d in c if not d.pinned}
-    matched: set[str] = set()
     for dim, members in slices.items():
         for pattern in protect:
             parts = [names[dim], *(p for s in members for p in _owners(s, pattern))]
-            if any(fnmatch.fnmatch(part, pattern) for part in parts):
-                matched.add(pattern)
+            if any(_matches(part, pattern) for part in parts):
                 for mate in classes.get(dim, (dim,)):
                     mate.pinned = mate.pinned or f"protected by {pattern!r}"
     out: list[Group] = []
@@ -263,11 +305,23 @@ def _build(analysis: Analysis, protect: tuple[str, ...]) -> list[Group]:
         kind = "blocks" if dim in outer else "block width" if dim in inner else "channels"
         out.append(
             Group(
-                names[dim], dim.size, kind, tuple(members), dim.pinned, "normalised" in dim.facts,
-                dim.size // shares, tuple(names[d] for d in tied if d is not dim), dim,
-            )  # fmt: skip
+                name=names[dim],
+                size=dim.size,
+                kind=kind,
+                slices=tuple(members),
+                pinned=dim.pinned,
+                normalised="normalised" in dim.facts,
+                step=dim.size // shares,
+                tied=tuple(names[d] for d in tied if d is not dim),
+                dim=dim,
+            )
         )
     return out
+
+
+def _matches(name: str, pattern: str) -> bool:
+    # Names such as "embed.weight[1]" are patterns, too, which do not match themselves.
+    return name == pattern or fnmatch.fnmatch(name, pattern)
 
 
 def _owners(s: Slice, pattern: str) -> list[str]:
@@ -296,16 +350,21 @@ def _names(slices: Mapping[Dim, Sequence[Slice]], analysis: Analysis) -> dict[Di
     for dim, members in slices.items():
         ranked = sorted(members, key=lambda s: _rank(s, analysis))
         best = ranked[0]
-        module, _, leaf = best.parameter.rpartition(".")
+        module, _, _ = best.parameter.rpartition(".")
         inside = list(dict.fromkeys(dims(best.axis)))
         suffix = f"/{inside.index(dim)}" if len(inside) > 1 else ""
-        where = "" if best.dim == 0 or len(analysis.parameters[best.parameter]) == 1 else f"[{best.dim}]"
+        alone = len(analysis.parameters[best.parameter]) == 1
+        where = "" if best.dim == 0 or alone else f"[{best.dim}]"
         candidates = [
             f"{module}{suffix}" if not where else "",
             f"{best.parameter}{where}{suffix}",
-            *(f"{s.parameter}[{s.dim}]/{list(dict.fromkeys(dims(s.axis))).index(dim)}" for s in ranked),
+            *(
+                f"{s.parameter}[{s.dim}]/{list(dict.fromkeys(dims(s.axis))).index(dim)}"
+                for s in ranked
+            ),
         ]
-        name = next(c for c in [*candidates, f"{best.parameter}#{dim.serial}"] if c and c not in taken)
+        candidates.append(f"{best.parameter}#{dim.serial}")
+        name = next(c for c in candidates if c and c not in taken)
         taken.add(name)
         names[dim] = name
     return names

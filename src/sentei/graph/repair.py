@@ -93,7 +93,9 @@ def _shape(name: str, dim: int) -> Callable[[nn.Module], int | None]:
     return read
 
 
-def _times(read: Callable[[nn.Module], int | None], factor: str) -> Callable[[nn.Module], int | None]:
+def _times(
+    read: Callable[[nn.Module], int | None], factor: str
+) -> Callable[[nn.Module], int | None]:
     def product(module: nn.Module) -> int | None:
         size = read(module)
         return None if size is None else size * int(getattr(module, factor))
@@ -114,7 +116,10 @@ _STOCK: list[tuple[type[nn.Module], Mapping[str, Callable[[nn.Module], int | Non
     (nn.Embedding, {"num_embeddings": _W0, "embedding_dim": _W1}),
     (nn.EmbeddingBag, {"num_embeddings": _W0, "embedding_dim": _W1}),
     (nn.LSTM, {"input_size": _shape("weight_ih_l0", 1)}),
-    (nn.RNNBase, {"input_size": _shape("weight_ih_l0", 1), "hidden_size": _shape("weight_hh_l0", 1)}),
+    (
+        nn.RNNBase,
+        {"input_size": _shape("weight_ih_l0", 1), "hidden_size": _shape("weight_hh_l0", 1)},
+    ),
     (nn.RNNCellBase, {"input_size": _shape("weight_ih", 1), "hidden_size": _shape("weight_hh", 1)}),
     (
         nn.MultiheadAttention,

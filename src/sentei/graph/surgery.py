@@ -178,7 +178,9 @@ def _plan(
         ):
             swapped[name] = STAND_INS[type(module)].__name__
     scaled = analysis.compensation(count)
-    return Surgery(kept, attributes, swapped, scaled, {k: torch.as_tensor(v) for k, v in units.items()})
+    return Surgery(
+        kept, attributes, swapped, scaled, {k: torch.as_tensor(v) for k, v in units.items()}
+    )
 
 
 def apply(model: nn.Module, surgery: Surgery, transaction: _Transaction | None = None) -> None:
@@ -211,7 +213,11 @@ def apply(model: nn.Module, surgery: Surgery, transaction: _Transaction | None =
     for module in model.modules():
         for store in (module._buffers, vars(module)):
             for key, value in store.items():
-                if isinstance(value, Tensor) and not isinstance(value, nn.Parameter) and id(value) in new:
+                if (
+                    isinstance(value, Tensor)
+                    and not isinstance(value, nn.Parameter)
+                    and id(value) in new
+                ):
                     store[key] = new[id(value)]
     for where, number in surgery.attributes.items():
         if where.module or where.path:
@@ -224,7 +230,9 @@ def apply(model: nn.Module, surgery: Surgery, transaction: _Transaction | None =
 
 def _select(tensor: Tensor, positions: Mapping[int, Tensor]) -> Tensor:
     for dim, kept in positions.items():
-        tensor = tensor.index_select(dim, kept.to(tensor.device) if not tensor.is_meta else kept.to("meta"))
+        tensor = tensor.index_select(
+            dim, kept.to(tensor.device) if not tensor.is_meta else kept.to("meta")
+        )
     return tensor.clone() if not positions else tensor.contiguous()
 
 
@@ -256,8 +264,16 @@ class _Transaction:
         if state:
             self.state.append((state, dict(state)))
             for key, value in state.items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape:
-                    state[key] = _select(value, positions)
+                if isinstance(value, Tensor) and value.dim() == parameter.dim():
+                    # Factored statistics (Adafactor) have width 1 where they were summed up.
+                    state[key] = _select(
+                        value,
+                        {
+                            d: k
+                            for d, k in positions.items()
+                            if value.shape[d] == parameter.shape[d]
+                        },
+                    )
 
     def rollback(self) -> None:
         for parameter, data, gradient in self.parameters:
@@ -347,7 +363,11 @@ def _dry_run(
 
 
 def _check(
-    before: Tape, now: Tape, analysis: Analysis, masks: Mapping[Dim, Tensor], count: Callable[[Dim], int]
+    before: Tape,
+    now: Tape,
+    analysis: Analysis,
+    masks: Mapping[Dim, Tensor],
+    count: Callable[[Dim], int],
 ) -> Mismatch | None:
     before_nodes, now_nodes = _substance(before), _substance(now)
     expected_numbers = {id(scale.node) for scale in analysis.facts.scales}
@@ -389,7 +409,9 @@ def _changed_numbers(old: Node, new: Node) -> list[tuple[float, float]]:
 
     return [
         (number(a), number(b))  # type: ignore[misc]
-        for a, b in zip(flatten((old.args, old.kwargs)), flatten((new.args, new.kwargs)), strict=False)
+        for a, b in zip(
+            flatten((old.args, old.kwargs)), flatten((new.args, new.kwargs)), strict=False
+        )
         if getattr(a, "expr", None) is None
         and number(a) is not None
         and number(b) is not None

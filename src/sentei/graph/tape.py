@@ -1,4 +1,4 @@
-"""What a captured forward pass looks like: values, operators, and integers that know their origin."""
+"""A captured forward pass: values, operators, and integers that know their origin."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Symbol(int):
     def _apply(self, name: str, value: Any, left: Any, right: Any) -> Any:
         if type(value) is not int:
             return value
-        return Symbol.make(value, (name, getattr(left, "expr", left), getattr(right, "expr", right)))
+        return Symbol.make(value, (name, _expr(left), _expr(right)))
 
     def __add__(self, other: Any) -> Any:
         return self._apply("+", int.__add__(self, other), self, other)
@@ -153,7 +153,7 @@ class Symbol(int):
     def _scalar(self, name: str, value: Any, left: Any, right: Any) -> Any:
         if not isinstance(value, float):
             return value
-        return Scalar.make(value, (name, getattr(left, "expr", left), getattr(right, "expr", right)))
+        return Scalar.make(value, (name, _expr(left), _expr(right)))
 
     def __int__(self) -> int:
         return int.__int__(self)
@@ -191,7 +191,7 @@ class Scalar(float):
     def _apply(self, name: str, value: Any, left: Any, right: Any) -> Any:
         if not isinstance(value, float):
             return value
-        return Scalar.make(value, (name, getattr(left, "expr", left), getattr(right, "expr", right)))
+        return Scalar.make(value, (name, _expr(left), _expr(right)))
 
     def __mul__(self, other: Any) -> Any:
         return self._apply("*", float.__mul__(self, other), self, other)
@@ -227,6 +227,10 @@ class Scalar(float):
 
     def __deepcopy__(self, memo: Any) -> float:
         return float.__add__(self, 0.0)
+
+
+def _expr(number: Any) -> Any:
+    return getattr(number, "expr", number)
 
 
 def square_root(x: Any) -> Any:

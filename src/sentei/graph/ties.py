@@ -1,10 +1,10 @@
 """Which widths may change together: the arithmetic that the model's own Python does on them.
 
 Each integer argument that must follow a width is an equation between an expression of the code
-(attributes, sizes of tensors, + - * //) and the size of an axis, which is a polynomial in the widths
-of the dims. Equations of the form `attribute == size` *define* what the attribute becomes; all others
-either hold for every choice of widths, or restrict the choice: a **tie**. Ties are met by letting the
-dims in them keep equal shares, and products of several widths by freezing all but one of them.
+(attributes, sizes of tensors, + - * //) and the size of an axis, which is a polynomial in the
+widths of the dims. Equations of the form `attribute == size` *define* what the attribute becomes;
+all others either hold for every choice of widths, or restrict it: a **tie**. Ties are met by
+letting the dims in them keep equal shares, and products of several widths by freezing all but one.
 """
 
 from __future__ import annotations
@@ -245,11 +245,12 @@ class _Solver:
         a, b = self._evaluate(expr[1]), self._evaluate(expr[2])
         if expr[0] in "+-":
             left, right = a.over * b.under, b.over * a.under
-            return Quotient(left + right if expr[0] == "+" else left - right, a.under * b.under).simple()
+            total = left + right if expr[0] == "+" else left - right
+            return Quotient(total, a.under * b.under).simple()
         if expr[0] == "*":
             return Quotient(a.over * b.over, a.under * b.under).simple()
         result = Quotient(a.over * b.under, a.under * b.over).simple()
-        if a.over.is_constant and b.over.is_constant and a.under.is_constant and b.under.is_constant:
+        if all(p.is_constant for p in (a.over, a.under, b.over, b.under)):
             x = a.over.value(_whole) // a.under.value(_whole)
             y = b.over.value(_whole) // b.under.value(_whole)
             return Quotient(Poly.constant(x // y if expr[0] == "//" else x % y))
@@ -272,11 +273,13 @@ class _Solver:
             return None
         other = self._evaluate(expr[2] if left else expr[1])
         if expr[0] == "+":
-            new = Quotient(target.over * other.under - other.over * target.under, target.under * other.under)
+            rest = target.over * other.under - other.over * target.under
+            new = Quotient(rest, target.under * other.under)
         elif expr[0] == "-":
             sign = Poly.constant(1 if left else -1)
             new = Quotient(
-                (target.over * other.under * sign + other.over * target.under), target.under * other.under
+                target.over * other.under * sign + other.over * target.under,
+                target.under * other.under,
             )
         elif expr[0] == "*":
             new = Quotient(target.over * other.under, target.under * other.over)

@@ -28,9 +28,10 @@ __all__ = ["Reference", "Verification", "compare", "silenced_outputs"]
 aten = torch.ops.aten
 # Operators whose statistics are taken over kept units: they run on the kept positions alone.
 _COMPACT = {
-    "layer_norm", "rms_norm", "group_norm", "softmax", "log_softmax", "_softmax", "_log_softmax", "_safe_softmax",
-    "mean", "var", "std", "var_mean", "std_mean", "logsumexp", "amax", "amin", "max", "min", "prod",
-    "all", "native_layer_norm", "native_group_norm", "_fused_rms_norm", "special_softmax", "aminmax",
+    "layer_norm", "rms_norm", "group_norm", "softmax", "log_softmax", "_softmax",
+    "_log_softmax", "_safe_softmax", "mean", "var", "std", "var_mean", "std_mean", "logsumexp",
+    "amax", "amin", "max", "min", "prod", "all", "native_layer_norm", "native_group_norm",
+    "_fused_rms_norm", "special_softmax", "aminmax",
 }  # fmt: skip
 
 
@@ -65,7 +66,9 @@ class Verification:
 
     def __str__(self) -> str:
         kind = "equal" if self.passed else "DIFFERENT"
-        note = "" if self.conclusive else "; inconclusive: the outputs do not show the removed units"
+        note = (
+            "" if self.conclusive else "; inconclusive: the outputs do not show the removed units"
+        )
         return (
             f"{kind} to the silenced original within {self.error:.1e} (relative, tolerance "
             f"{self.tolerance:.0e}, {self.tensors} tensors){note}"
@@ -114,12 +117,15 @@ def compare(
     outputs = _run(model, *call)
     if len(outputs) != len(reference.outputs):
         raise PruneError(
-            f"the pruned model returns {len(outputs)} tensors, the original {len(reference.outputs)}"
+            f"the pruned model returns {len(outputs)} tensors, "
+            f"the original {len(reference.outputs)}"
         )
     worst, conclusive, lowest = 0.0, False, 1e-6
     for (path, new), (_, old) in zip(outputs, reference.outputs, strict=True):
         if new.shape != old.shape:
-            raise PruneError(f"output {path or 0} has shape {list(new.shape)}, was {list(old.shape)}")
+            raise PruneError(
+                f"output {path or 0} has shape {list(new.shape)}, was {list(old.shape)}"
+            )
         if not new.is_floating_point() and not new.is_complex():
             continue
         lowest = max(lowest, _TOLERANCE.get(new.dtype, 1e-6))
@@ -137,7 +143,10 @@ def compare(
         worst = max(worst, difference / scale if scale else (0.0 if difference == 0 else math.inf))
         conclusive = conclusive or (b.numel() > 1 and (b - b.flatten()[0]).abs().max().item() > 0)
     return Verification(
-        worst, lowest if tolerance is None else tolerance, len(outputs), conclusive and reference.moved
+        worst,
+        lowest if tolerance is None else tolerance,
+        len(outputs),
+        conclusive and reference.moved,
     )
 
 
@@ -229,7 +238,9 @@ class _Silencer(_Recorder):
         )
 
     def _kept(self, axis: Any) -> Tensor:
-        return mask(resolve(axis), lambda d: self.masks.get(d, torch.ones(d.size, dtype=torch.bool)))
+        return mask(
+            resolve(axis), lambda d: self.masks.get(d, torch.ones(d.size, dtype=torch.bool))
+        )
 
     def _width(self, dim: Dim) -> int:
         return int(self.masks[dim].sum()) if dim in self.masks else dim.size
@@ -276,10 +287,17 @@ class _Silencer(_Recorder):
                 for axis in self.analysis.axes(value)
             ]
             full.zero_()
-            index = torch.meshgrid(
-                *(k if k is not None else torch.arange(n) for k, n in zip(kept, full.shape, strict=True)),
-                indexing="ij",
-            ) if full.dim() else ()
+            index = (
+                torch.meshgrid(
+                    *(
+                        k if k is not None else torch.arange(n)
+                        for k, n in zip(kept, full.shape, strict=True)
+                    ),
+                    indexing="ij",
+                )
+                if full.dim()
+                else ()
+            )
             full[index] = part.reshape(full[index].shape) if full.dim() else part
 
     def _group_count(self, node: Node) -> int:

@@ -24,10 +24,20 @@ from typing import Any
 
 import torch
 
-from sentei.graph.axis import Axis, Concat, Dim, Fixed, Misaligned, Product
+from sentei.graph.axis import (
+    Axis,
+    Concat,
+    Dim,
+    Fixed,
+    Misaligned,
+    Product,
+    note,
+    pin,
+    product,
+    resolve,
+)
 from sentei.graph.axis import cut as _cut
 from sentei.graph.axis import factor as _factor
-from sentei.graph.axis import note, pin, product, resolve
 from sentei.graph.axis import split as _split
 from sentei.graph.axis import unify as _unify
 from sentei.graph.tape import Node, Value
@@ -145,7 +155,7 @@ def free(size: int) -> Axis:
 
 
 def same(a: Axis, b: Axis) -> None:
-    """`a` and `b` are equal position by position; where that cannot be expressed, both are pinned."""
+    """`a` and `b` are equal position by position; where that cannot be said, both are pinned."""
     try:
         _unify(a, b)
     except Misaligned as error:
@@ -171,7 +181,7 @@ def scaled(value: Value, expr: Any) -> None:
 
 
 def numbers(output: int, axis: Axis) -> None:
-    """The operator's output `output` holds positions along `axis`: if it is read, they must stay."""
+    """The operator's output `output` holds positions along `axis`: if read, they must stay."""
     node = _node[-1]
     if output < len(node.outputs):
         _facts[-1].numbered.append(
@@ -207,7 +217,7 @@ def split(axis: Axis, sizes: Sequence[int]) -> list[Axis]:
 
 
 def broadcast(tensors: Sequence[Traced], shape: Sequence[int], skip: int = 0) -> list[Axis]:
-    """Align tensors from the right as broadcasting does; `skip` trailing dimensions are left out."""
+    """Align tensors from the right as broadcasting does, but for the last `skip` dims."""
     out: list[Axis | None] = [None] * len(shape)
     for tensor in tensors:
         last = tensor.ndim - skip

@@ -7,7 +7,17 @@ from typing import Any
 import torch
 
 from sentei.graph.rules.base import (
-    Traced, aten, broadcast, data, factor, need, pin, product, resolve, rule, same,
+    Traced,
+    aten,
+    broadcast,
+    data,
+    factor,
+    need,
+    pin,
+    product,
+    resolve,
+    rule,
+    same,
 )  # fmt: skip
 
 
@@ -36,7 +46,9 @@ def _batch(a: Traced, b: Traced, skip: int = 2) -> list[Any]:
     left, right = a.shape[:-skip], b.shape[:-skip]
     n = max(len(left), len(right))
     left, right = (1,) * (n - len(left)) + left, (1,) * (n - len(right)) + right
-    return broadcast([a, b], [max(p, q) if p and q else 0 for p, q in zip(left, right, strict=True)], skip)
+    return broadcast(
+        [a, b], [max(p, q) if p and q else 0 for p, q in zip(left, right, strict=True)], skip
+    )
 
 
 @rule(aten.addmm, aten.baddbmm, aten.addmv)

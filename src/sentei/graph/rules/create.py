@@ -37,7 +37,8 @@ def _(x: Traced, sizes: Any = (), *_: Any, **__: Any) -> Any:
     return _uniform(sizes)
 
 
-@rule(aten.arange, aten.linspace, aten.logspace, aten.range, aten.eye, aten.randperm, aten.randn, aten.rand, aten.randint,
+@rule(aten.arange, aten.linspace, aten.logspace, aten.range, aten.eye, aten.randperm, aten.randn,
+      aten.rand, aten.randint,
       aten.normal, aten.tril_indices, aten.triu_indices, aten.hann_window, aten.hamming_window,
       aten.scalar_tensor, aten._efficientzerotensor)  # fmt: skip
 def _(*_: Any, **__: Any) -> Any:

@@ -44,7 +44,9 @@ def index(x: Traced, indices: list[Any], *_: Any) -> Any:
         middle: list[Any] = [None] if not plain else [None] * max(1, len(_broadcast_shape(plain)))
     else:
         middle = list(broadcast(plain, _broadcast_shape(plain))) if plain else []
-    contiguous = bool(taken) and taken == list(range(taken[0], taken[-1] + 1)) and _adjacent(indices)
+    contiguous = (
+        bool(taken) and taken == list(range(taken[0], taken[-1] + 1)) and _adjacent(indices)
+    )
     lead = [i for i in rest if taken and contiguous and i < taken[0]]
     return [x.axes[i] for i in lead] + middle + [x.axes[i] for i in rest if i not in lead]
 
@@ -155,7 +157,8 @@ def _(x: Traced, mask: Traced) -> Any:
 
 
 @rule(aten.nonzero, aten.nonzero_numpy, aten.argwhere, aten.take, aten.unique_dim, aten._unique2,
-      aten.bincount, aten.histc, aten.searchsorted, aten.bucketize, aten.unique_consecutive)  # fmt: skip
+      aten.bincount, aten.histc, aten.searchsorted, aten.bucketize,
+      aten.unique_consecutive)  # fmt: skip
 def _(x: Any, *_: Any, **__: Any) -> Any:
     return None
 

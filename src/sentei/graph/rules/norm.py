@@ -9,7 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 from sentei.graph.rules.base import (
-    Traced, aten, data, factor, need, note, numbers, pin, product, resolve, rule,
+    Traced,
+    aten,
+    data,
+    factor,
+    need,
+    note,
+    numbers,
+    pin,
+    product,
+    resolve,
+    rule,
     same,
 )  # fmt: skip
 
@@ -110,7 +120,8 @@ def _(x: Traced, *rest: Any, **options: Any) -> Any:
 
 
 @rule(aten.mean, aten.var, aten.std, aten.var_mean, aten.std_mean, aten.logsumexp, aten.amax,
-      aten.amin, aten.nanmean, aten.prod, aten.all, aten.aminmax, aten.special_logsumexp)  # fmt: skip
+      aten.amin, aten.nanmean, aten.prod, aten.all, aten.aminmax,
+      aten.special_logsumexp)  # fmt: skip
 def _(x: Traced, *rest: Any, **options: Any) -> Any:
     dims, keepdim = _dims(rest, options)
     for axis in _dropped(x, dims):
@@ -176,7 +187,9 @@ def _(x: Traced) -> Any:
 
 @rule(aten.sort, aten.argsort)
 def _(x: Traced, *rest: Any, **options: Any) -> Any:
-    dim = options.get("dim", next((r for r in rest if isinstance(r, int) and type(r) is not bool), -1))
+    dim = options.get(
+        "dim", next((r for r in rest if isinstance(r, int) and type(r) is not bool), -1)
+    )
     if x.ndim:
         pin(x.axes[dim], "sorted: positions are renumbered")
     return tuple(list(x.axes) for _ in range(2))

@@ -6,7 +6,16 @@ from typing import Any
 
 from sentei.graph.axis import concat
 from sentei.graph.rules.base import (
-    Traced, aten, broadcast, factor, note, pin, resolve, rule, same, scaled,
+    Traced,
+    aten,
+    broadcast,
+    factor,
+    note,
+    pin,
+    resolve,
+    rule,
+    same,
+    scaled,
 )  # fmt: skip
 from sentei.graph.tape import Scalar, Symbol
 

@@ -7,7 +7,20 @@ from typing import Any
 
 from sentei.graph.axis import concat
 from sentei.graph.rules.base import (
-    Traced, aten, cut, data, factor, free, need, pin, product, regroup, resolve, rule, same, split,
+    Traced,
+    aten,
+    cut,
+    data,
+    factor,
+    free,
+    need,
+    pin,
+    product,
+    regroup,
+    resolve,
+    rule,
+    same,
+    split,
     tie,
 )  # fmt: skip
 
