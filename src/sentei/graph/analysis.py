@@ -71,6 +71,7 @@ def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
     analysis = Analysis(tapes, {}, {}, Facts(), {})
     for tape in tapes:
         analysis.attributes.update(tape.attributes)
+        analysis.facts.equal.extend(tape.comparisons)
         for name, value in tape.parameters.items():
             if name not in analysis.parameters:
                 analysis.parameters[name] = [Dim(n) if n > 1 else Fixed(n) for n in value.shape]

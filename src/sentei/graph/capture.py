@@ -40,7 +40,17 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sentei.graph.stock import STAND_INS
-from sentei.graph.tape import AttributeKey, Node, Scalar, Symbol, Tape, Value, flatten, square_root
+from sentei.graph.tape import (
+    AttributeKey,
+    Node,
+    Scalar,
+    Symbol,
+    Tape,
+    Value,
+    comparisons,
+    flatten,
+    square_root,
+)
 
 __all__ = ["capture", "named_tensors", "tensors_in", "unwrap"]
 
@@ -166,7 +176,9 @@ def _record(
         stack.enter_context(recorder)
         stack.enter_context(_Provenance(recorder, home))
         try:
+            comparisons.clear()
             outputs = model(*args, **kwargs)
+            tape.comparisons = [*comparisons]
         except Exception as error:
             with suppress(AttributeError):  # how far it came, for whoever catches it
                 error.sentei_tape = tape  # type: ignore[attr-defined]

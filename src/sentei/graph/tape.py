@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-__all__ = ["AttributeKey", "Node", "Scalar", "Symbol", "Tape", "Value", "flatten", "square_root"]
+__all__ = ["AttributeKey", "Node", "Scalar", "Symbol", "Tape", "Value", "flatten", "square_root",
+           "values_in"]  # fmt: skip
 
 
 @dataclass(eq=False, slots=True)
@@ -59,6 +60,7 @@ class Tape:
     attributes: dict[AttributeKey, int] = field(default_factory=dict)
     training: bool = False
     abstract: bool = True
+    comparisons: list[tuple[Any, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,10 @@ class AttributeKey:
         for step in self.path:
             text += (f".{step}" if text else step) if isinstance(step, str) else f"[{step!r}]"
         return text
+
+
+# Pairs of expressions that the code under capture compared and found equal.
+comparisons: list[tuple[Any, Any]] = []
 
 
 class Symbol(int):
@@ -165,7 +171,16 @@ class Symbol(int):
         return int.__hash__(self)
 
     def __eq__(self, other: object) -> bool:
-        return int.__eq__(self, other)
+        equal = int.__eq__(self, other)
+        if equal is True and type(other) is Symbol:
+            comparisons.append((self.expr, other.expr))
+        return equal
+
+    def __ne__(self, other: object) -> bool:
+        unequal = int.__ne__(self, other)
+        if unequal is False and type(other) is Symbol:
+            comparisons.append((self.expr, other.expr))
+        return unequal
 
     def __reduce__(self) -> Any:  # copies and pickles are plain ints
         return int, (int.__index__(self),)
@@ -254,3 +269,19 @@ def flatten(tree: Any) -> Iterator[Any]:
         yield from (tree.start, tree.stop, tree.step)
     else:
         yield tree
+
+
+def values_in(node: Node) -> list[Value]:
+    """The tensors an operator reads, in order, repeats included."""
+    found: list[Value] = []
+    for arg in node.args:
+        if type(arg) is Value:
+            found.append(arg)
+        elif isinstance(arg, (tuple, list)):
+            found += [v for v in flatten(arg) if type(v) is Value]
+    for arg in node.kwargs.values():
+        if type(arg) is Value:
+            found.append(arg)
+        elif isinstance(arg, (tuple, list, dict)):
+            found += [v for v in flatten(arg) if type(v) is Value]
+    return found

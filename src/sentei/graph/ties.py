@@ -184,6 +184,8 @@ class _Solver:
                 self._literal(need)
         for need in compound:
             self._equation(need)
+        for left, right in self.facts.equal:
+            self._equal(left, right)
         for a, b, why in self.facts.ties:
             self._tie(size_of(a), size_of(b), why)
         groups: dict[Dim, list[Dim]] = {}
@@ -227,6 +229,18 @@ class _Solver:
             self._freeze(dims, why)
             return
         self._tie(result.over, size * result.under, why)
+
+    def _equal(self, left: Any, right: Any) -> None:
+        """The code compared two numbers and found them equal: an attribute follows the other."""
+        for mine, other in ((left, right), (right, left)):
+            if mine[0] != "attribute" or mine[1] in self.known:
+                continue
+            if other[0] == "attribute" and other[1] in self.known:
+                self.known[mine[1]] = self.known[other[1]]
+            elif other[0] == "size":
+                size = size_of(self.axes(other[1])[other[2]])
+                if not size.is_constant:
+                    self.known[mine[1]] = Quotient(size)
 
     def _evaluate(self, expr: Any) -> Quotient:
         if not isinstance(expr, tuple):

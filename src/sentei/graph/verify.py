@@ -28,6 +28,7 @@ __all__ = ["Reference", "Verification", "compare", "silenced_outputs"]
 aten = torch.ops.aten
 # Operators whose statistics are taken over kept units: they run on the kept positions alone.
 _COMPACT = {
+    "batch_norm", "instance_norm",
     "layer_norm", "rms_norm", "group_norm", "softmax", "log_softmax", "_softmax",
     "_log_softmax", "_safe_softmax", "mean", "var", "std", "var_mean", "std_mean", "logsumexp",
     "amax", "amin", "max", "min", "prod", "all", "native_layer_norm", "native_group_norm",

@@ -106,6 +106,7 @@ class Facts:
     ties: list[tuple[Axis, Axis, str]] = field(default_factory=list)
     scales: list[Scale] = field(default_factory=list)
     unknown: dict[str, int] = field(default_factory=dict)
+    equal: list[tuple[Any, Any]] = field(default_factory=list)
     numbered: list[tuple[Value, Axis, str]] = field(default_factory=list)
 
 
