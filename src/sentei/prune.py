@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -205,11 +206,7 @@ def prune(
     >>> net[0].out_features, result.reached
     (8, {'macs': 144})
     """
-    if optimizer is not None and not inplace:
-        raise PruneError(
-            "optimizer= holds the parameters of the original, but inplace=False prunes a copy; "
-            "drop one of the two"
-        )
+    _check_optimizer(optimizer, model, inplace)
     if not isinstance(target, Target):
         raise PruneError(f"target must be a Target, such as Target(macs=0.5); got {target!r}")
     seconds: dict[str, float] = {}
@@ -308,11 +305,7 @@ def delete_units(
     >>> net[0].out_features
     14
     """
-    if optimizer is not None and not inplace:
-        raise PruneError(
-            "optimizer= holds the parameters of the original, but inplace=False prunes a copy; "
-            "drop one of the two"
-        )
+    _check_optimizer(optimizer, model, inplace)
     if isinstance(name, str):
         if units is None:
             raise PruneError(f"delete_units({name!r}): which units? Give their numbers, from 0")
@@ -343,6 +336,23 @@ def delete_units(
     with _timed(seconds, "surgery"):
         surgery = remove(model, groups, keep, call, optimizer=optimizer, verify=verify)
     return _result(model, groups, planned, surgery, {}, seconds)
+
+
+def _check_optimizer(
+    optimizer: torch.optim.Optimizer | None, model: nn.Module, inplace: bool
+) -> None:
+    if optimizer is None:
+        return
+    if not inplace:
+        raise PruneError(
+            "optimizer= holds the parameters of the original, but inplace=False prunes a copy; "
+            "drop one of the two"
+        )
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise PruneError(f"optimizer must be a torch optimizer; got a {type(optimizer).__name__}")
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if isinstance(model, nn.Module) and held.isdisjoint(map(id, model.parameters())):
+        raise PruneError("the optimizer holds no parameter of this model, so it cannot follow it")
 
 
 _ANYTHING = Target(width=1.0)
@@ -377,9 +387,13 @@ def group_of(groups: Groups, name: str) -> Group:
 
 
 def _numbers(name: str, group: Group, units: Any) -> set[int]:
+    if isinstance(units, Tensor):
+        units = units.tolist()
     try:
-        numbers = {int(u) for u in units}
-    except (TypeError, ValueError):
+        if any(isinstance(u, bool) for u in units):
+            raise PruneError(f"{name}: units are given by number, from 0; got a mask of booleans")
+        numbers = {operator.index(u) for u in units}
+    except TypeError:
         raise PruneError(f"{name}: units must be a sequence of integers; got {units!r}") from None
     wrong = sorted(u for u in numbers if not 0 <= u < group.size)
     if wrong:

@@ -62,7 +62,14 @@ def score(
     label = which if isinstance(which, str) else getattr(function, "__name__", "the criterion")
     out: dict[str, Tensor] = {}
     for group in groups:
-        scores = torch.as_tensor(function(group, evidence)).detach()
+        given = function(group, evidence)
+        try:
+            scores = torch.as_tensor(given).detach()
+        except (TypeError, ValueError, RuntimeError):
+            raise PruneError(
+                f"the criterion gave a {type(given).__name__} for {group.name}; "
+                f"want a tensor of {group.size} scores"
+            ) from None
         if tuple(scores.shape) != (group.size,):
             raise PruneError(
                 f"{label}: group {group.name!r} has {group.size} units, but the scores have shape "
