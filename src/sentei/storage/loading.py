@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,8 +19,10 @@ from sentei.graph.stock import STAND_INS
 from sentei.graph.surgery import Surgery, _Transaction, apply
 from sentei.graph.tape import AttributeKey
 from sentei.storage.files import RECIPE, WEIGHTS, few, locate, quoted, regular, sha256
-from sentei.storage.recipe import Edit, Recipe, parse
 from sentei.storage.saving import dtype_name, names_of, stored_names
+
+if TYPE_CHECKING:  # pydantic waits until something is loaded: `import sentei` stays light
+    from sentei.storage.recipe import Edit, Recipe
 
 __all__ = ["load"]
 
@@ -54,6 +56,8 @@ def load(folder: str | os.PathLike[str], model: nn.Module | None = None) -> nn.M
       (2): Linear(in_features=6, out_features=2, bias=True)
     )
     """
+    from sentei.storage.recipe import parse
+
     place = locate(folder)
     recipe = parse(place)
     if model is None:

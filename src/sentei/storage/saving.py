@@ -19,10 +19,10 @@ from sentei.graph.errors import PruneError
 from sentei.graph.history import History, history
 from sentei.graph.surgery import Surgery
 from sentei.storage.files import RECIPE, WEIGHTS, few, replace, sha256
-from sentei.storage.recipe import VERSION, Edit, Recipe, Selection, Stored, Weights, encode
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # pydantic waits until something is saved: `import sentei` stays light
     from sentei.prune import Result
+    from sentei.storage.recipe import Recipe
 
 __all__ = ["dtype_name", "names_of", "save", "stored_names"]
 
@@ -64,6 +64,8 @@ def save(
     >>> torch.equal(again(x), result.model(x))
     True
     """
+    from sentei.storage.recipe import Weights
+
     root = unwrap(_model_of(what, model))
     past = history(root)
     _check_known(what, past)
@@ -192,6 +194,8 @@ def _recipe(
     tensors: dict[str, tuple[str, Tensor]],
     what: Result | Surgery | nn.Module,
 ) -> Recipe:
+    from sentei.storage.recipe import VERSION, Edit, Recipe, Selection, Stored, Weights, encode
+
     names = names_of(model)
     table: dict[tuple[int, str], int] = {}  # one residual width is kept by hundreds of tensors
 
