@@ -28,7 +28,7 @@ __all__ = ["Reference", "Verification", "compare", "silenced_outputs"]
 aten = torch.ops.aten
 # Operators whose statistics are taken over kept units: they run on the kept positions alone.
 _COMPACT = {
-    "batch_norm", "instance_norm",
+    "batch_norm", "instance_norm", "scaled_dot_product_attention",
     "layer_norm", "rms_norm", "group_norm", "softmax", "log_softmax", "_softmax",
     "_log_softmax", "_safe_softmax", "mean", "var", "std", "var_mean", "std_mean", "logsumexp",
     "amax", "amin", "max", "min", "prod", "all", "native_layer_norm", "native_group_norm",
@@ -273,7 +273,7 @@ class _Silencer(_Recorder):
             return tree
 
         compact = [walk(a, b) for a, b in zip(args, node.args, strict=True)]
-        extra = {k: walk(v, node.kwargs[k]) for k, v in options.items()}
+        extra = {k: walk(v, node.kwargs.get(k, v)) for k, v in options.items()}
         name = func._schema.name.split("::")[-1]
         if name in ("layer_norm", "rms_norm", "_fused_rms_norm", "native_layer_norm"):
             compact[1] = list(compact[0].shape[-len(args[1]) :])
