@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from sentei.graph.axis import Axis, Dim, dims, pin, width
 from sentei.graph.rules.base import Scale
-from sentei.graph.tape import Node, Tape, Value, flatten
+from sentei.graph.tape import Node, Tape, Value, flatten, values_in
 from sentei.graph.ties import _attributes
 
 __all__ = ["Fold", "factors", "folds"]
@@ -54,7 +55,11 @@ class _Stuck(Exception):
 def folds(analysis: Any) -> tuple[list[Fold], bool]:
     """The folds of an analysis, and whether any width had to be pinned for want of one."""
     found: list[Fold] = []
-    graphs = {id(tape): _Graph(tape) for tape in analysis.tapes}
+    if not analysis.facts.scales:
+        return found, False
+    if not hasattr(analysis, "_graphs"):  # tapes do not change, only what is known about widths
+        analysis._graphs = {id(tape): _Graph(tape) for tape in analysis.tapes}
+    graphs: dict[int, _Graph] = analysis._graphs
     home = {id(node): tape for tape in analysis.tapes for node in tape.nodes}
     pinned = False
     claimed: dict[str, tuple[Any, Tensor, set[int]]] = {}
@@ -188,11 +193,14 @@ class _Graph:
     producer: dict[int, Node] = field(default_factory=dict)
     consumers: dict[int, list[Node]] = field(default_factory=dict)
     order: dict[int, int] = field(default_factory=dict)
+    used: list[list[Value]] = field(default_factory=list)  # the tensors each operator reads
 
     def __post_init__(self) -> None:
+        self._indices: dict[tuple[tuple[int, ...], int], Tensor] = {}
         for i, node in enumerate(self.tape.nodes):
             self.order[id(node)] = i
-            inputs = {id(v): v for v in flatten((node.args, node.kwargs)) if isinstance(v, Value)}
+            self.used.append(values_in(node))
+            inputs = {id(v) for v in self.used[-1]}
             for key in inputs:
                 self.consumers.setdefault(key, []).append(node)
             for value in node.outputs:
@@ -257,17 +265,26 @@ class _Graph:
         """Which positions of the origin's output axis feed the scaled tensor, and only it."""
         out = origin.outputs[0]
         at = 1 if _name(origin).startswith("conv") else len(out.shape) - 1
-        shape = [1] * len(out.shape)
-        shape[at] = out.shape[at]
-        index = torch.arange(out.shape[at]).view(shape).expand(out.shape).contiguous()
-        tracked: dict[int, Tensor] = {id(out): index}
+        base = self._index(out.shape, at)
+        tracked: dict[int, Tensor] = {}
         scaled: list[Tensor] = []
         foreign: list[Tensor] = []
-        for node in self.tape.nodes[self.order[id(origin)] + 1 :]:
-            used = [v for v in flatten((node.args, node.kwargs)) if isinstance(v, Value)]
+        queue: list[int] = []  # the operators still to visit, in the order of execution
+        queued: set[int] = set()
+
+        def track(value: Value, tensor: Tensor, after: int) -> None:
+            tracked[id(value)] = tensor
+            for user in self.consumers.get(id(value), ()):
+                place = self.order[id(user)]
+                if place > after and place not in queued:
+                    queued.add(place)
+                    heappush(queue, place)
+
+        track(out, base, self.order[id(origin)])
+        while queue:
+            i = heappop(queue)
+            node, used = self.tape.nodes[i], self.used[i]
             known = [v for v in used if id(v) in tracked]
-            if not known:
-                continue
             if node is scale.node:
                 for v in used:
                     if id(v) in tracked:
@@ -277,7 +294,8 @@ class _Graph:
                 if sum(v is scale.value for v in used) > 1:
                     foreign.append(tracked[id(scale.value)])
             elif _name(node) in _MOVES:
-                self._move(node, tracked)
+                for value, tensor in self._move(node, tracked):
+                    track(value, tensor, i)
             elif node.outputs and all(id(o) in tracked for o in node.outputs):
                 continue  # the same tensor handed through
             elif node.outputs and all(id(o) in self.inside for o in node.outputs):
@@ -299,13 +317,23 @@ class _Graph:
                 raise _Stuck
         if any(id(o) in tracked for o in self.tape.outputs) or not scaled:
             raise _Stuck
-        mine: Tensor = torch.cat([t.flatten() for t in scaled]).unique()
-        theirs = torch.cat([t.flatten() for t in foreign]).unique() if foreign else mine[:0]
-        if torch.isin(mine, theirs).any():
+        mine = _marked(scaled, base, at)
+        if (mine & _marked(foreign, base, at)).any():
             raise _Stuck
-        return mine
+        return mine.nonzero().flatten()
 
-    def _move(self, node: Node, tracked: dict[int, Tensor]) -> None:
+    def _index(self, shape: tuple[int, ...], at: int) -> Tensor:
+        """A tensor of this shape that holds its own positions along dimension `at`."""
+        if (shape, at) not in self._indices:
+            size = [1] * len(shape)
+            size[at] = shape[at]
+            # The narrowest type will do: this is as large as the activation.
+            dtype = torch.int16 if shape[at] < 2**15 else torch.int64
+            line = torch.arange(shape[at], dtype=dtype)
+            self._indices[shape, at] = line.view(size).expand(shape).contiguous()
+        return self._indices[shape, at]
+
+    def _move(self, node: Node, tracked: dict[int, Tensor]) -> list[tuple[Value, Tensor]]:
         def real(tree: Any) -> Any:
             if isinstance(tree, Value):
                 return tracked[id(tree)] if id(tree) in tracked else torch.zeros(tree.shape)
@@ -322,8 +350,25 @@ class _Graph:
             },
         )
         moved = [t for t in flatten(result) if isinstance(t, Tensor)]
-        for value, tensor in zip(node.outputs, moved, strict=True):
-            tracked[id(value)] = tensor
+        return list(zip(node.outputs, moved, strict=True))
+
+
+def _marked(tensors: list[Tensor], base: Tensor, at: int) -> Tensor:
+    """Which positions occur in any of the tensors, as a boolean vector.
+
+    Most are views of `base`: along dimensions that step over whole periods of it, every entry is
+    the same, so that one is enough.
+    """
+    marks = torch.zeros(base.shape[at], dtype=torch.bool)
+    inner = base.stride(at)
+    storage = base.untyped_storage().data_ptr()
+    for tensor in tensors:
+        if tensor.untyped_storage().data_ptr() == storage:
+            for dim in range(tensor.dim()):
+                if tensor.shape[dim] > 1 and tensor.stride(dim) % (inner * base.shape[at]) == 0:
+                    tensor = tensor.narrow(dim, 0, 1)
+        marks[tensor.flatten().long()] = True
+    return marks
 
 
 def _name(node: Node) -> str:
