@@ -23,14 +23,15 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="uses Linux signals a
 # A process that imports torch once, then forks one saver for each line it reads. A saver writes
 # version after version; `plan` is JSON: what kills it.
 SAVER = r"""
-import json, os, resource, signal, sys
+import json, os, resource, signal, sys, tempfile
 import torch, sentei
 from tests.storage.test_files import versioned
 
 torch.set_num_threads(1)
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 for version in range(7):  # what is slow the first time is over before anything is killed
-    versioned(version)
+    with tempfile.TemporaryDirectory() as home:
+        sentei.save(versioned(version), home)
 print("ready", flush=True)
 for line in sys.stdin:
     plan = json.loads(line)
@@ -125,16 +126,19 @@ def saver():
 def test_killed_at_random_moments(saver, tmp_path):
     folder = tmp_path / "small"
     sentei.save(versioned(0), folder)
+    start = time.perf_counter()
+    sentei.save(versioned(0), folder)
+    usual = time.perf_counter() - start
     draw, last = random.Random(0), 0
     for _ in range(30):
         child = saver.start(folder=folder, version=last + 1, forever=True)
-        time.sleep(draw.uniform(0, 0.08))
+        time.sleep(draw.uniform(0, 4 * usual))
         os.kill(child, signal.SIGKILL)
         assert saver.died_of() == signal.SIGKILL
         found = version_of(folder)
         assert found >= last
         last = found
-    assert last > 5  # the kills met work
+    assert last > 2  # the kills met work
     sentei.save(versioned(3), folder)
     assert os.listdir(tmp_path) == ["small"]  # and what the dead left is cleared away
 
