@@ -1,0 +1,234 @@
+"""How long the engine takes: capture and analysis, beside forward passes and torch-pruning.
+
+Prints a table and writes JSON. Every quantity of a model is measured in turn, several times over,
+so that a busy machine slows all of them alike; what is reported are ratios, each within one turn,
+as median (min to max).
+
+    python benchmarks/engine.py [--models swin_t vit_b_16] [--repeats 5] [--out results.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sentei.criteria import Evidence, score
+from sentei.graph.analysis import analyze_tapes
+from sentei.graph.groups import Groups, captures
+
+MODELS = ["densenet121", "swin_t", "vit_b_16", "maxvit_t"]
+LLAMA = {
+    "hidden_size": 8192,
+    "intermediate_size": 28672,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+}
+
+
+def build(name: str) -> tuple[nn.Module, torch.Tensor]:
+    """A model of torchvision by its name, or "tiny"."""
+    if name == "tiny":
+        layers = [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3)]
+        return nn.Sequential(*layers).eval(), torch.randn(1, 3, 16, 16)
+    import torchvision
+
+    return torchvision.models.get_model(name).eval(), torch.randn(1, 3, 224, 224)
+
+
+def seconds(function: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    result = function()
+    return time.perf_counter() - start, result
+
+
+def forward(model: nn.Module, x: torch.Tensor) -> None:
+    with torch.inference_mode():
+        model(x)
+
+
+def peer(model: nn.Module, x: torch.Tensor) -> int:
+    """torch-pruning's graph, and all of its groups; how many."""
+    import torch_pruning as tp
+
+    for parameter in model.parameters():
+        parameter.requires_grad_(True)  # it reads the autograd graph
+    graph = tp.DependencyGraph().build_dependency(model, example_inputs=x)
+    return len(list(graph.get_all_groups(root_module_types=[nn.Linear, nn.Conv2d])))
+
+
+def squares(model: nn.Module) -> float:
+    with torch.no_grad():
+        return sum(float(p.square().sum()) for p in model.parameters())
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def ratio(above: list[float], below: list[float]) -> dict[str, float]:
+    return spread([a / b for a, b in zip(above, below, strict=True)])
+
+
+def measure(name: str, repeats: int) -> dict[str, Any]:
+    """All rows of one model."""
+    model, x = build(name)
+    times: dict[str, list[float]] = {
+        key: [] for key in ("forward", "capture", "analysis", "peer", "scores", "squares")
+    }
+    trouble, found = "", 0
+    for turn in range(repeats + 1):  # the first turn warms up
+        now: dict[str, float] = {}
+        now["forward"], _ = seconds(lambda: forward(model, x))
+        now["capture"], tapes = seconds(lambda: captures(model, (x,), {}))
+        now["analysis"], groups = seconds(lambda tapes=tapes: Groups(analyze_tapes(tapes)))
+        if not trouble:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    now["peer"], found = seconds(lambda: peer(model, x))
+            except Exception as error:
+                trouble = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        now["scores"], _ = seconds(
+            lambda groups=groups: score("l2", groups.values(), Evidence.of(model, groups))
+        )
+        now["squares"], _ = seconds(lambda: squares(model))
+        if turn:
+            for key, value in now.items():
+                times[key].append(value)
+    ours = [a + b for a, b in zip(times["capture"], times["analysis"], strict=True)]
+    row: dict[str, Any] = {
+        "model": name,
+        "seconds": {k: spread(v) for k, v in times.items() if v},
+        "groups": len(groups),
+        "ours / forward": ratio(ours, times["forward"]),
+        "scores / squares": ratio(times["scores"], times["squares"]),
+    }
+    if trouble:
+        row["peer error"] = trouble
+    elif times["peer"]:
+        row["peer groups"] = found
+        row["peer / ours"] = ratio(times["peer"], ours)
+    return row
+
+
+def resident() -> float:
+    """Resident memory of this process, in bytes; 0 where /proc does not tell."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0.0
+    line = next(t for t in status.read_text().splitlines() if t.startswith("VmRSS"))
+    return float(line.split()[1]) * 1024
+
+
+def llama(layers: int) -> dict[str, Any]:
+    """A Llama of 70 billion parameters without weights. To be run in a process of its own."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig(**{**LLAMA, "num_hidden_layers": layers})).eval()
+    before = resident()
+    tokens = {"input_ids": torch.ones(1, 16, dtype=torch.long), "use_cache": False}
+    first, tapes = seconds(lambda: captures(model, (), tokens))
+    second, groups = seconds(lambda: Groups(analyze_tapes(tapes)))
+    return {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "groups": len(groups),
+        "capture seconds": first,
+        "analysis seconds": second,
+        "resident GB": resident() / 1e9,
+        "resident GB before": before / 1e9,
+    }
+
+
+def llama_apart(layers: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--inside-llama", str(layers)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"error": (done.stderr.strip().splitlines() or ["no output"])[-1]}
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    out = {"python": platform.python_version()}
+    for package in ("torch", "torchvision", "torch-pruning", "transformers"):
+        try:
+            out[package] = version(package)
+        except PackageNotFoundError:
+            out[package] = "absent"
+    return out
+
+
+def show(row: dict[str, Any]) -> str:
+    def cell(key: str) -> str:
+        r = row.get(key)
+        return f"{r['median']:.2f} ({r['min']:.2f} to {r['max']:.2f})" if r else "raises"
+
+    s = {k: f"{v['median'] * 1e3:.0f}" for k, v in row["seconds"].items()}
+    return (
+        f"{row['model']:<12} {s['forward']:>8} {s['capture']:>8} {s['analysis']:>9} "
+        f"{s.get('peer', '-'):>7} {cell('ours / forward'):>22} {cell('peer / ours'):>24} "
+        f"{cell('scores / squares'):>22}"
+    )
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description="time the engine")
+    parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--layers", type=int, default=80, help="of the Llama; 0 leaves it out")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/engine.json"))
+    parser.add_argument("--inside-llama", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.inside_llama:
+        print(json.dumps(llama(options.inside_llama)))
+        return {}
+    torch.manual_seed(options.seed)
+    results: dict[str, Any] = {
+        "command": "python benchmarks/engine.py "
+        f"--models {' '.join(options.models)} --repeats {options.repeats} "
+        f"--seed {options.seed} --layers {options.layers}",
+        "seed": options.seed,
+        "threads": torch.get_num_threads(),
+        "versions": versions(),
+        "models": [],
+    }
+    print(*(f"{k}: {results[k]}" for k in ("command", "seed", "threads", "versions")), sep="\n")
+    print(
+        f"{'':<12} {'median milliseconds':^35} {'ratios: median (min to max)':^70}\n"
+        f"{'model':<12} {'forward':>8} {'capture':>8} {'analysis':>9} {'peer':>7} "
+        f"{'ours / forward':>22} {'peer / ours':>24} {'scores / squares':>22}"
+    )
+    for name in options.models:
+        row = measure(name, options.repeats)
+        results["models"].append(row)
+        print(show(row), flush=True)
+        if "peer error" in row:
+            print(f"{'':<12} torch-pruning raises {row['peer error']}")
+    if options.layers:
+        results["llama"] = llama_apart(options.layers)
+        print("llama on meta:", json.dumps(results["llama"]))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"written to {options.out}")
+    return results
+
+
+if __name__ == "__main__":
+    main()
