@@ -11,6 +11,7 @@ from torch import nn
 
 import sentei
 from sentei import PruneError, Target, analyze, huggingface, prune
+from sentei.graph.blueprint import blueprint
 from zoo.registry import load, randomise
 
 transformers = pytest.importorskip("transformers")
@@ -95,7 +96,7 @@ def test_the_configuration_states_the_pruned_network(name, shelf):
             for field in FAMILIES[name]:
                 assert getattr(module.config, field) == getattr(model.config, field)
     # The class builds it from the configuration, in this process ...
-    fresh = huggingface.blueprint(type(model), model.config)
+    fresh = blueprint(type(model), model.config)
     shapes = {n: t.shape for n, t in fresh.state_dict().items()}
     assert shapes == {n: t.shape for n, t in model.state_dict().items()}
     # ... and another process reads it, further down.

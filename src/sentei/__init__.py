@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from sentei.allocation import Target
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import analyze
+from sentei.graph.layers import delete_layer, insert_layer, layers, replace_layer
 from sentei.graph.rules import rule
 from sentei.prune import Result, delete_units, prune
 from sentei.storage import load, save
@@ -28,9 +29,13 @@ __all__ = [
     "Target",
     "__version__",
     "analyze",
+    "delete_layer",
     "delete_units",
+    "insert_layer",
+    "layers",
     "load",
     "prune",
+    "replace_layer",
     "rule",
     "save",
 ]

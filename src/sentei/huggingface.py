@@ -26,9 +26,8 @@ import copy
 import itertools
 import re
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import gcd
@@ -39,17 +38,29 @@ from torch import Tensor, nn
 
 from sentei.allocation.movable import togethers
 from sentei.graph.axis import Dim
+from sentei.graph.blueprint import (
+    ABSENT,
+    Path,
+    blueprint,
+    changed,
+    configured,
+    follow,
+    followed,
+    get_field,
+    read_back,
+    saved_shapes,
+    weightless,
+)
 from sentei.graph.capture import capture, named_tensors, unwrap
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import Groups
 from sentei.graph.surgery import Call, _plan, apply, keep_masks
-from sentei.graph.tape import Tape, Value, flatten
+from sentei.graph.tape import Node, Tape, Value, flatten
 from sentei.graph.ties import Poly, _attributes, size_of
 from sentei.graph.verify import Reference, _run, compare
 
 __all__ = ["Move", "Wording", "blueprint", "configured", "wording"]
 
-Path = tuple[Any, ...]
 Found = tuple[tuple[Path, ...], frozenset[int]]  # fields, and numbers of atoms
 # Fields that a class reads although they may be None or absent; others of that kind are flags.
 _SIZE_NAMES = re.compile(r"dim|size|width|head|inner|channel|ffn|kv|rank|^d_|n_embd")
@@ -57,66 +68,9 @@ _SIZE_NAMES = re.compile(r"dim|size|width|head|inner|channel|ffn|kv|rank|^d_|n_e
 _NO_WIDTHS = re.compile(
     r"_ids?$|vocab|position|layers?$|length|seed|dropout|window|beams?$|labels?"
 )
-_ABSENT: Any = object()  # as the value of a field: the configuration does not have it
 _MOST_FIELDS = 3
 _MOST_BUILDS = 240
 _MOST_TRIALS = 6
-
-
-# -- networks without weights ---------------------------------------------------------------------
-def configured(model: nn.Module) -> bool:
-    """Whether the model carries a configuration from which its class builds it.
-
-    >>> configured(nn.Linear(2, 2))
-    False
-    """
-    config = getattr(unwrap(model), "config", None)
-    return config is not None and callable(getattr(config, "to_dict", None))
-
-
-def blueprint(kind: Callable[[Any], nn.Module], config: Any) -> nn.Module:
-    """The network that `config` describes, in eval mode, its parameters without memory.
-
-    Buffers are real: some are computed from the configuration and never saved.
-    """
-    with _weightless(), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore")
-        return kind(copy.deepcopy(config)).eval()
-
-
-@contextmanager
-def _weightless() -> Iterator[None]:
-    """Parameters go to the meta device as modules register them, before they are initialised."""
-    original = nn.Module.register_parameter
-    # A parameter that two modules share must stay one parameter.
-    known: dict[int, tuple[Any, nn.Parameter]] = {}
-
-    def register(self: nn.Module, name: str, param: nn.Parameter | None) -> None:
-        if param is not None and not param.is_meta:
-            before = known.get(id(param))
-            if before is not None and before[0]() is param:
-                param = before[1]
-            else:
-                twin = nn.Parameter(param.detach().to("meta"), param.requires_grad)
-                known[id(param)] = (weakref.ref(param), twin)
-                param = twin
-        original(self, name, param)
-
-    nn.Module.register_parameter = register  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        nn.Module.register_parameter = original  # type: ignore[method-assign]
-
-
-def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Shapes of what is saved, each tensor once; what is not saved is compared by value."""
-    saved = model.state_dict().keys()
-    return {
-        name: tuple(tensor.shape)
-        for name, (_, tensor) in named_tensors(model).items()
-        if name in saved
-    }
 
 
 # -- fields of a configuration --------------------------------------------------------------------
@@ -138,46 +92,6 @@ def _fields(config: Any, path: Path = ()) -> dict[Path, int | None]:
     return found
 
 
-def _get(config: Any, path: Path) -> Any:
-    for step in path:
-        inside = isinstance(config, (list, tuple, dict))
-        config = config[step] if inside else getattr(config, step, None)
-    return config
-
-
-def _read_back(config: Any) -> Any:
-    """The configuration as a reader of its file will see it.
-
-    Raises:
-        Exception: whatever its class objects to.
-    """
-    read = type(config).from_dict(config.to_dict())
-    for choice in ("_attn_implementation", "_experts_implementation"):  # not written to files
-        if getattr(config, choice, None) is not None and hasattr(read, choice):
-            setattr(read, choice, getattr(config, choice))
-    return read
-
-
-def _set(config: Any, path: Path, value: Any) -> None:
-    *way, last = path
-    owner = _get(config, tuple(way))
-    if isinstance(owner, tuple):
-        _set(config, tuple(way), (*owner[:last], value, *owner[last + 1 :]))
-    elif isinstance(owner, (list, dict)):
-        owner[last] = value
-    elif value is _ABSENT:
-        vars(owner).pop(last, None)
-    else:
-        setattr(owner, last, value)
-
-
-def _with(config: Any, changes: Mapping[Path, int | None]) -> Any:
-    config = copy.deepcopy(config)
-    for path, value in changes.items():
-        _set(config, path, value)
-    return config
-
-
 def _spelled(path: Path) -> str:
     return ".".join(map(str, path))
 
@@ -195,7 +109,7 @@ def _read_but_missing(kind: Any, config: Any) -> set[str]:
     recording = copy.deepcopy(config)
     try:
         recording.__class__ = Asked
-        with _weightless(), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        with weightless(), warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")
             kind(recording)
     except Exception:
@@ -249,8 +163,8 @@ class Wording:
             )
         # What need not be said is left as it was: a reader may not know the field.
         for path, value in self.optional.items():
-            if _get(config, path) == _get(self.base, path):
-                shorter = _with(config, {path: value})
+            if get_field(config, path) == get_field(self.base, path):
+                shorter = changed(config, {path: value})
                 with suppress(PruneError):
                     config = shorter if self._shapes_of(shorter) == wanted else config
         return config
@@ -288,7 +202,7 @@ class Wording:
 
     def _refusal(self, widths: Mapping[str, int]) -> str | None:
         try:
-            _read_back(self._said(widths))
+            read_back(self._said(widths))
         except Exception as error:
             return str(error).strip().rpartition("\n")[-1].strip()
         return None
@@ -300,7 +214,7 @@ class Wording:
             if group is None or group.name not in widths:
                 continue
             for path in move.fields:
-                old = changes.get(path, Fraction(_get(self.base, path)))
+                old = changes.get(path, Fraction(get_field(self.base, path)))
                 changes[path] = old * Fraction(widths[group.name], group.size)
         for path, value in changes.items():
             if value.denominator != 1:
@@ -308,11 +222,11 @@ class Wording:
                     f"uniform=True: {_spelled(path)} would have to become {value}, which is no "
                     "whole number"
                 )
-        return _with(self.base, {path: int(value) for path, value in changes.items()})
+        return changed(self.base, {path: int(value) for path, value in changes.items()})
 
     def _shapes_of(self, config: Any) -> dict[str, tuple[int, ...]]:
         try:
-            return _shapes(blueprint(self.kind, _read_back(config)))
+            return saved_shapes(blueprint(self.kind, read_back(config)))
         except Exception as error:
             raise PruneError(
                 f"uniform=True: {self.kind.__name__} cannot be built with these widths "
@@ -335,19 +249,20 @@ class Wording:
             PruneError: it does not; the model is left half changed, for a transaction to restore.
         """
         model = unwrap(model)
-        fresh = blueprint(self.kind, _read_back(config))
-        if _shapes(fresh) != _shapes(model):
-            name = next(n for n, s in _shapes(model).items() if _shapes(fresh).get(n) != s)
+        fresh = blueprint(self.kind, read_back(config))
+        stated, own = saved_shapes(fresh), saved_shapes(model)
+        if stated != own:
+            name = next((n for n, shape in own.items() if stated.get(n) != shape), "?")
             raise PruneError(
                 f"uniform=True: a network built from the configuration has another shape at "
-                f"{name} ({_shapes(fresh).get(name)}) than the pruned one ({_shapes(model)[name]})"
+                f"{name} ({stated.get(name)}) than the pruned one ({own.get(name)})"
             )
         weightless = any(p.is_meta for p in model.parameters())
         before = None if weightless or not verify else _run(model, *call)
         if not weightless:
             _lend(model, fresh)
-        _follow(model, fresh)
-        model.config = _followed(model.config, config)
+        follow(model, fresh)
+        model.config = followed(model.config, config)
         difference = _other_tensors(model, fresh)
         difference = difference or _difference(capture(model, *call), capture(fresh, *call))
         if difference:
@@ -379,35 +294,6 @@ def _lend(model: nn.Module, fresh: nn.Module) -> None:
                 other._buffers[name] = buffer
             elif buffer is not None and isinstance(other._buffers.get(name), Tensor):
                 other._buffers[name] = other._buffers[name].to(buffer)
-
-
-def _followed(old: Any, new: Any) -> Any:
-    """The object `old` with the fields of `new` that differ."""
-    for key, value in vars(new).items():
-        was = vars(old).get(key)
-        if callable(getattr(value, "to_dict", None)) and was is not None:
-            _followed(was, value)
-        elif type(value) in (int, list, tuple, dict, type(None)) and value != was:
-            vars(old)[key] = copy.deepcopy(value)
-    return old
-
-
-def _follow(model: nn.Module, fresh: nn.Module) -> None:
-    """Integers and configurations that every module of `model` holds become those of `fresh`."""
-    others = dict(fresh.named_modules())
-    for name, module in model.named_modules():
-        other = others.get(name)
-        if other is None:
-            continue
-        for key, value in vars(other).items():
-            was = vars(module).get(key)
-            if type(value) is int and type(was) is int and value != was:
-                vars(module)[key] = value
-            elif type(value) is tuple and type(was) is tuple and value != was:
-                if all(type(n) is int for n in (*value, *was)):
-                    vars(module)[key] = value
-            elif key == "config" and callable(getattr(value, "to_dict", None)) and was is not None:
-                _followed(was, value)
 
 
 def wording(model: nn.Module, groups: Groups, call: Call, granularity: str = "auto") -> Wording:
@@ -442,11 +328,11 @@ class _Search:
         self.kind, self.groups, self.call = type(model), groups, call
         self.base = copy.deepcopy(model.config)
         self.name = type(model.config).__name__
-        self.whole = _shapes(model)
+        self.whole = saved_shapes(model)
         self.builds = 0
         described = self._build({})
-        if described is None or _shapes(described) != self.whole:
-            ours = {} if described is None else _shapes(described)
+        if described is None or saved_shapes(described) != self.whole:
+            ours = {} if described is None else saved_shapes(described)
             where = next((n for n, shape in self.whole.items() if ours.get(n) != shape), "?")
             raise PruneError(
                 f"uniform=True: {self.kind.__name__}(config) does not have the shapes of this "
@@ -491,7 +377,7 @@ class _Search:
         """The network of the changed configuration; None if there is no such network."""
         self.builds += 1
         try:
-            return blueprint(self.kind, _read_back(_with(self.base, changes)))
+            return blueprint(self.kind, read_back(changed(self.base, changes)))
         except Exception:
             # Whatever its constructor objects to, this configuration is not an option.
             return None
@@ -499,7 +385,7 @@ class _Search:
     def _changed(self, changes: Mapping[Path, int]) -> dict[str, tuple[int, ...]] | None:
         """Shapes after a change; None if nothing is built, or something with other parameters."""
         network = self._build(changes)
-        shapes = None if network is None else _shapes(network)
+        shapes = None if network is None else saved_shapes(network)
         if shapes is None or shapes.keys() != self.whole.keys():
             return None
         ranks = all(len(shapes[n]) == len(s) for n, s in self.whole.items())
@@ -513,7 +399,7 @@ class _Search:
         empty = {path: None for path, value in _fields(self.base).items() if value is None}
         known = {path[0] for path in _fields(self.base)}
         for name in sorted(_read_but_missing(self.kind, self.base) - known):
-            empty[(name,)] = _ABSENT
+            empty[(name,)] = ABSENT
         filled: dict[Path, int | None] = {}
         for path, was in empty.items():
             probe = 12  # divides well
@@ -530,7 +416,7 @@ class _Search:
             if value is None or value.denominator != 1 or value <= 1:
                 continue
             if self._changed({path: int(value)}) == self.whole:
-                self.base = _with(self.base, {path: int(value)})
+                self.base = changed(self.base, {path: int(value)})
                 filled[path] = was
         return filled
 
@@ -551,7 +437,7 @@ class _Search:
             if network is None:
                 out.append(path)  # perhaps it must change with another
                 continue
-            shapes = _shapes(network)
+            shapes = saved_shapes(network)
             if shapes.keys() != self.whole.keys():
                 continue
             touched = [
@@ -582,11 +468,11 @@ class _Search:
         Those that contain a known move of some of the fields say nothing new.
         """
         parts = [atoms for some, atoms in known if set(some) <= set(fields)]
-        for prime in _primes(gcd(*(_get(self.base, path) for path in fields)))[:3]:
+        for prime in _primes(gcd(*(get_field(self.base, path) for path in fields)))[:3]:
             if self.builds > _MOST_BUILDS:
                 return []
             share = Fraction(prime - 1, prime)
-            changes = {path: int(_get(self.base, path) * share) for path in fields}
+            changes = {path: int(get_field(self.base, path) * share) for path in fields}
             shapes = self._changed(changes)
             if shapes is None or shapes == self.whole:
                 continue
@@ -757,8 +643,7 @@ def _difference(a: Tape, b: Tape) -> str | None:
         where = f"{old.name.split('.')[1]} in {old.module or 'the model'}"
         if old.op is not new.op:
             return where
-        left = list(flatten((old.args, old.kwargs, old.outputs)))
-        right = list(flatten((new.args, new.kwargs, new.outputs)))
+        left, right = (list(flatten((n.args, _options(n), n.outputs))) for n in (old, new))
         if len(left) != len(right):
             return where
         for x, y in zip(left, right, strict=True):
@@ -767,3 +652,7 @@ def _difference(a: Tape, b: Tape) -> str | None:
                 return where + numbers
     return None if len(a.nodes) == len(b.nodes) else "the number of operators"
 
+
+def _options(node: Node) -> dict[str, Any]:
+    # Attention shares key heads if there are fewer of them: the flag says nothing else.
+    return {key: value for key, value in node.kwargs.items() if key != "enable_gqa"}

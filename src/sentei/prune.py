@@ -18,6 +18,7 @@ from sentei.allocation import Plan, Target, movable, plan
 from sentei.allocation.planner import highest
 from sentei.criteria import Criterion, Evidence, score
 from sentei.graph.axis import Dim, dims, resolve
+from sentei.graph.blueprint import without_cache
 from sentei.graph.capture import unwrap
 from sentei.graph.cost import Cost
 from sentei.graph.errors import PruneError, closest
@@ -210,7 +211,7 @@ def prune(
     if not isinstance(target, Target):
         raise PruneError(f"target must be a Target, such as Target(macs=0.5); got {target!r}")
     seconds: dict[str, float] = {}
-    call = call_arguments(example_inputs, args, kwargs)
+    call = without_cache(model, *call_arguments(example_inputs, args, kwargs))
     if not inplace and not dry_run:
         model = copy.deepcopy(model)
     with _timed(seconds, "analyse"):
@@ -313,7 +314,7 @@ def delete_units(
     else:
         wanted = name
     seconds: dict[str, float] = {}
-    call = call_arguments(example_inputs, args, kwargs)
+    call = without_cache(model, *call_arguments(example_inputs, args, kwargs))
     if not inplace:
         model = copy.deepcopy(model)
     with _timed(seconds, "analyse"):

@@ -39,8 +39,10 @@ def role(name: str) -> str:
 
     >>> role("encoder.layer.11.mlp.fc1")
     'encoder.layer.*.mlp.fc*'
+    >>> role("layers.3.self_attn.q_proj/1")  # the second dim of that dimension: not a layer
+    'layers.*.self_attn.q_proj/1'
     """
-    return re.sub(r"\d+", "*", name)
+    return re.sub(r"^[^/\[]*", lambda module: re.sub(r"\d+", "*", module[0]), name)
 
 
 def movable(

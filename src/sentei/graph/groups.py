@@ -20,6 +20,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from sentei.graph.analysis import Analysis, analyze_tapes
 from sentei.graph.axis import Axis, Dim, Product, dims, positions, resolve
+from sentei.graph.blueprint import without_cache
 from sentei.graph.capture import capture, unwrap
 from sentei.graph.cost import Cost, CostModel
 from sentei.graph.errors import PruneError, closest
@@ -176,7 +177,7 @@ def analyze(
     """
     model = _usable(model)
     protect = [protect] if isinstance(protect, (str, nn.Module)) else list(protect)
-    call = call_arguments(example_inputs, args, kwargs)
+    call = without_cache(model, *call_arguments(example_inputs, args, kwargs))
     patterns = protect_names(model, protect)
     tapes = captures(model, *call, train=train)
     analysis = analyze_tapes(tapes)
