@@ -30,15 +30,17 @@ class Poly:
     @staticmethod
     def of(terms: dict[tuple[Dim, ...], int]) -> Poly:
         kept = [(m, c) for m, c in terms.items() if c]
+        if len(kept) < 2:
+            return Poly(tuple(kept))
         return Poly(tuple(sorted(kept, key=lambda t: (len(t[0]), [d.serial for d in t[0]]))))
 
     @staticmethod
     def constant(value: int) -> Poly:
-        return Poly.of({(): int(value)})
+        return Poly((((), int(value)),) if value else ())
 
     @staticmethod
     def variable(dim: Dim) -> Poly:
-        return Poly.constant(dim.size) if dim.pinned else Poly.of({(dim,): 1})
+        return Poly.constant(dim.size) if dim.pinned else Poly((((dim,), 1),))
 
     def __add__(self, other: Poly) -> Poly:
         terms = dict(self.terms)
@@ -47,9 +49,13 @@ class Poly:
         return Poly.of(terms)
 
     def __sub__(self, other: Poly) -> Poly:
-        return self + other * Poly.constant(-1)
+        return self + Poly(tuple([(m, -c) for m, c in other.terms]))
 
     def __mul__(self, other: Poly) -> Poly:
+        if self.terms == _ONE:
+            return other
+        if other.terms == _ONE:
+            return self
         terms: dict[tuple[Dim, ...], int] = {}
         for m, c in self.terms:
             for n, d in other.terms:
@@ -59,6 +65,8 @@ class Poly:
 
     def over(self, other: Poly) -> Poly | None:
         """Exact quotient, or None."""
+        if other.terms == _ONE:
+            return self
         if len(other.terms) == 1:
             monomial, c = other.terms[0]
             terms: dict[tuple[Dim, ...], int] = {}
@@ -100,6 +108,9 @@ class Poly:
             "·".join([*([str(c)] if c != 1 or not m else []), *(f"w{d.serial}" for d in m)])
             for m, c in self.terms
         )
+
+
+_ONE = (((), 1),)
 
 
 def size_of(axis: Axis) -> Poly:
@@ -198,6 +209,8 @@ class _Solver:
         return Solution(self.known, classes)
 
     def _literal(self, need: Need) -> None:
+        if isinstance(need.axis, Fixed):
+            return
         size = size_of(need.axis)
         if not size.is_constant:
             name = str(need.node.op).split(".")[1]
@@ -312,6 +325,8 @@ class _Solver:
 
     # -- ties -----------------------------------------------------------------------------------
     def _tie(self, a: Poly, b: Poly, why: str) -> None:
+        if a.terms == b.terms:
+            return
         difference = a - b
         if not difference.terms:
             return
