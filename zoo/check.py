@@ -116,7 +116,7 @@ def _prune(
     out.checks["conclusive"] = report.conclusive
     out.checks["smaller"] = after < count
     out.checks["cost"] = (
-        groups.cost({n: len(k) for n, k in _half(groups, seed).items()}).params == after
+        groups.cost({n: k.shape[-1] for n, k in _half(groups, seed).items()}).params == after
     )
     out.checks["structure"] = _structure(model, args, kwargs) == before
     out.checks["saved"] = _saved(entry, model, args, kwargs)
@@ -128,13 +128,16 @@ def _prune(
 
 
 def _half(groups: Groups, seed: int) -> dict[str, Tensor]:
+    """Random units of every group: others for each outer index where the group is free in one."""
     generator = torch.Generator().manual_seed(seed)
     keep: dict[str, Tensor] = {}
     for members in groups.classes():
-        shares = members[0].size // members[0].step
+        shares = max(1, members[0].size // members[0].step // 2)
         for g in members:
-            order = torch.randperm(g.size, generator=generator)
-            keep[g.name] = order[: max(1, shares // 2) * g.step].sort().values
+            rows = g.dim.outer.size if g.dim.outer is not None else 1
+            order = torch.rand(rows, g.size, generator=generator).argsort(dim=1)
+            kept = order[:, : shares * g.step].sort(dim=1).values
+            keep[g.name] = kept if g.outer else kept[0]
     return keep
 
 

@@ -258,8 +258,9 @@ def prune(
         if not dry_run:
             try:
                 with _timed(seconds, "surgery"), _all_or_nothing(model, optimizer):
+                    keep = _by_outer(planned.keep, evidence.orders)
                     surgery = remove(
-                        model, groups, planned.keep, call, optimizer=optimizer, verify=verify
+                        model, groups, keep, call, optimizer=optimizer, verify=verify
                     )
                     if words is not None:
                         words.settle(model, config, call, verify=verify)
@@ -275,6 +276,14 @@ def prune(
         return _result(model, groups, planned, surgery, held, seconds, seed)
     assert mismatch is not None
     raise mismatch
+
+
+def _by_outer(keep: Mapping[str, Tensor], orders: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Ranks kept -> units kept for each outer index, where a group is free in another."""
+    return {
+        name: orders[name][:, ranks].sort(dim=1).values if name in orders else ranks
+        for name, ranks in keep.items()
+    }
 
 
 def delete_units(

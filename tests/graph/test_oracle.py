@@ -18,12 +18,16 @@ from zoo.registry import load, randomise
 
 
 def half(groups: Groups, generator: torch.Generator) -> dict[str, Tensor]:
-    """Random units of every group, half of them, equal shares where widths are tied."""
+    """Random units of every group, half of them: equal shares where widths are tied, and others for
+    each outer index where a group is free in one."""
     keep: dict[str, Tensor] = {}
     for members in groups.classes():
         shares = max(1, members[0].size // members[0].step // 2)
         for g in members:
-            keep[g.name] = torch.randperm(g.size, generator=generator)[: shares * g.step].sort().values
+            rows = groups[g.outer].size if g.outer else 1
+            order = torch.rand(rows, g.size, generator=generator).argsort(dim=1)
+            kept = order[:, : shares * g.step].sort(dim=1).values
+            keep[g.name] = kept if g.outer else kept[0]
     return keep
 
 
@@ -162,3 +166,35 @@ def test_attention_keeps_its_scale() -> None:
     assert report.passed
     assert report.conclusive
     assert model.heads == 3
+
+
+def test_each_head_may_keep_other_channels() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.heads, self.width = 3, 4
+            self.q, self.k, self.v = (nn.Linear(7, 12) for _ in range(3))
+            self.out = nn.Linear(12, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            b, n, _ = x.shape
+            q, k, v = (
+                f(x).view(b, n, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v)
+            )
+            y = (q @ k.transpose(-1, -2) / 2).softmax(-1) @ v
+            return self.out(y.transpose(1, 2).reshape(b, n, -1))
+
+    model, x = Attention().double(), torch.randn(2, 5, 7, dtype=torch.float64)
+    want = copy.deepcopy(model)
+    groups = analyze(model, x)
+    values = next(g for g in groups.values() if any(s.parameter == "v.weight" for s in g.slices)
+                  and g.kind == "block width")  # fmt: skip
+    assert values.outer is not None
+    kept = torch.tensor([[0, 1], [1, 3], [0, 2]])
+    remove(model, groups, {values.name: kept}, ((x,), {}))
+    gone = [2, 3, 4 + 0, 4 + 2, 8 + 1, 8 + 3]
+    with torch.no_grad():
+        want.out.weight[:, gone] = 0
+    torch.testing.assert_close(model(x), want(x), rtol=1e-9, atol=1e-12)
+    with pytest.raises(ValueError, match="ask for 3 rows"):
+        remove(want, analyze(want, x), {values.name: kept[:2]}, ((x,), {}))

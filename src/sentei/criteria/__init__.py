@@ -70,6 +70,12 @@ def score(
                 f"the criterion gave a {type(given).__name__} for {group.name}; "
                 f"want a tensor of {group.size} scores"
             ) from None
+        rows = group.dim.outer.size if group.dim.outer is not None else 1
+        if rows > 1 and tuple(scores.shape) == (rows * group.size,):
+            # Best to worst for each outer index; the k-th best of all rows go together.
+            ranked = scores.view(rows, group.size).sort(dim=1, descending=True, stable=True)
+            evidence.orders[group.name] = ranked.indices.cpu()
+            scores = ranked.values.sum(0)
         if tuple(scores.shape) != (group.size,):
             raise PruneError(
                 f"{label}: group {group.name!r} has {group.size} units, but the scores have shape "

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from sentei.graph.axis import Axis, Concat, Dim, Fixed, resolve
+from sentei.graph.axis import Axis, Concat, Dim, Fixed, resolve, units
 from sentei.graph.capture import named_tensors, unwrap
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import Group, Groups
@@ -80,7 +80,8 @@ class Evidence:
             statistic: elementwise, weight -> same shape.
             only: names of the parameters to look at; all if None.
         Returns:
-            (units,) float64 on the CPU.
+            (units,) float64 on the CPU; (outer units · units,), row by row, for a group that may
+            keep other units for each outer index (`group.outer`).
         Raises:
             PruneError: a parameter holds NaN or infinity, or no values at all (meta).
         """
@@ -146,6 +147,11 @@ class Evidence:
         return frozenset(found & self.tensors.keys())
 
     # -- inside ---------------------------------------------------------------------------------
+    @cached_property
+    def orders(self) -> dict[str, Tensor]:
+        """Group name -> (outer units, units): units from best to worst for each outer index."""
+        return {}
+
     @cached_property
     def _sums(self) -> dict[Any, Tensor]:
         return {}
@@ -221,8 +227,10 @@ class _Layout:
         self.span: dict[Dim, slice] = {}
         self.units = 0
         for group in groups.values():
-            self.span[group.dim] = slice(self.units, self.units + group.size)
-            self.units += group.size
+            # A dim that is free in an outer one has a score for each pair (outer unit, unit).
+            rows = group.dim.outer.size if group.dim.outer is not None else 1
+            self.span[group.dim] = slice(self.units, self.units + rows * group.size)
+            self.units += rows * group.size
         self.dims: dict[str, list[tuple[int, list[Tensor]]]] = {}
         for name, axes in groups.analysis.parameters.items():
             if name in tensors:
@@ -234,7 +242,7 @@ class _Layout:
     def _ids(self, axis: Axis) -> list[Tensor]:
         if isinstance(axis, Dim):
             span = self.span.get(axis)
-            return [] if span is None else [torch.arange(span.start, span.stop)]
+            return [] if span is None else [torch.arange(span.start, span.start + axis.size)]
         if isinstance(axis, Fixed):
             return []
         parts = [(part, self._ids(part)) for part in axis.parts]
@@ -254,7 +262,11 @@ class _Layout:
         outer = 1
         for part, ids in parts:
             inner = axis.size // (outer * part.size)
-            out += [i.repeat_interleave(inner).repeat(outer) for i in ids]
+            wide = [i.repeat_interleave(inner).repeat(outer) for i in ids]
+            if isinstance(part, Dim) and part.outer is not None and ids:
+                row = units(axis, part.outer).clamp(min=0)
+                wide = [i + row * part.size for i in wide]
+            out += wide
             outer *= part.size
         return out
 
@@ -303,12 +315,12 @@ class _Layout:
         table = statistic(*tensors).contiguous()
         out = []
         for dim, _ in self.dims[name]:
-            units = table.shape[dim]
+            count = table.shape[dim]
             inner = prod(table.shape[dim + 1 :])
             # Long rows first: a sum over a kernel's nine positions is too short to be quick.
-            rows = table.view(-1, units * inner)
+            rows = table.view(-1, count * inner)
             vector = rows.sum(0) if len(rows) > 1 else rows[0]
-            vector = vector.view(units, inner).sum(1)
+            vector = vector.view(count, inner).sum(1)
             out.append(vector.to("cpu", torch.float64))
         return out
 

@@ -40,7 +40,7 @@ from torch import Tensor
 
 __all__ = [
     "Axis", "Concat", "Dim", "Fixed", "Misaligned", "Product", "concat", "cut", "dims", "factor",
-    "mask", "pin", "product", "resolve", "split", "unify", "width",
+    "left", "mask", "pin", "product", "resolve", "split", "unify", "width",
 ]  # fmt: skip
 
 
@@ -58,7 +58,7 @@ class Dim:
     `facts` collects remarks such as "layer_norm" that do not forbid removal but change a statistic.
     """
 
-    __slots__ = ("bound", "facts", "pinned", "serial", "size")
+    __slots__ = ("bound", "facts", "outer", "pinned", "serial", "size")
 
     def __init__(self, size: int) -> None:
         self.size = int(size)
@@ -66,6 +66,7 @@ class Dim:
         self.bound: Axis | None = None
         self.pinned: str | None = None
         self.facts: dict[str, None] = {}
+        self.outer: Dim | None = None  # see `sentei.graph.freedom`
 
     def __repr__(self) -> str:
         return f"d{self.serial}({self.size})" + ("!" if self.pinned else "")
@@ -416,7 +417,8 @@ def mask(axis: Axis, keep: Callable[[Dim], Tensor]) -> Tensor:
     """Which positions of `axis` remain, as a boolean vector of `axis.size`.
 
     Args:
-        keep: for a dim, the boolean vector of its units that remain.
+        keep: for a dim, the boolean vector of its units that remain; for a dim that is free in an
+            outer one, a matrix with a row for each outer unit.
 
     >>> d = Dim(2)
     >>> mask(product([Fixed(2), d]), lambda dim: torch.tensor([True, False])).tolist()
@@ -430,10 +432,25 @@ def mask(axis: Axis, keep: Callable[[Dim], Tensor]) -> Tensor:
     masks = [mask(part, keep) for part in axis.parts]
     if isinstance(axis, Concat):
         return torch.cat(masks)
-    out = masks[0]
-    for inner in masks[1:]:
-        out = (out[:, None] & inner[None, :]).flatten()
-    return out
+    out = torch.ones([part.size for part in axis.parts], dtype=torch.bool)
+    for i, (part, own) in enumerate(zip(axis.parts, masks, strict=True)):
+        shape = [1] * len(masks)
+        shape[i] = part.size
+        if own.dim() == 2:
+            assert isinstance(part, Dim)
+            outer = next(j for j, other in enumerate(axis.parts) if other is part.outer)
+            shape[outer] = axis.parts[outer].size
+        out &= own.view(shape)
+    return out.flatten()
+
+
+def left(kept: Tensor) -> int:
+    """How many units a mask keeps (for each outer unit, where it has a row for each).
+
+    >>> left(torch.tensor([[True, False], [False, True]]))
+    1
+    """
+    return int(kept.sum()) // (len(kept) if kept.dim() == 2 else 1)
 
 
 def positions(axis: Axis, dim: Dim) -> Tensor:
@@ -443,22 +460,38 @@ def positions(axis: Axis, dim: Dim) -> Tensor:
     >>> positions(concat([d, product([Fixed(2), d])]), d).tolist()
     [[0, 2, 4], [1, 3, 5]]
     """
-    unit = _units(resolve(axis), dim)
+    unit = units(resolve(axis), dim)
     order = unit.argsort(stable=True)
     return order[(unit < 0).sum() :].view(dim.size, -1)
 
 
-def _units(axis: Axis, dim: Dim) -> Tensor:
+def units(axis: Axis, dim: Dim) -> Tensor:
     """For each position the unit of `dim` it belongs to, or -1."""
+    axis = resolve(axis)
     if axis is dim:
         return torch.arange(dim.size)
     if isinstance(axis, (Dim, Fixed)):
         return torch.full((axis.size,), -1)
-    units = [_units(part, dim) for part in axis.parts]
+    parts = [units(part, dim) for part in axis.parts]
     if isinstance(axis, Concat):
-        return torch.cat(units)
-    out = units[0]
-    for inner in units[1:]:
+        return torch.cat(parts)
+    out = parts[0]
+    for inner in parts[1:]:
         # A dim that occurs twice in one product removes more than one slice a unit: not a group.
         out = torch.maximum(out[:, None], inner[None, :]).flatten()
     return out
+
+
+def beside(axis: Axis, dim: Dim) -> bool:
+    """Does `dim` stand in one product with the dim it is free in?
+
+    >>> outer, inner = Dim(2), Dim(3)
+    >>> inner.outer = outer
+    >>> beside(product([outer, inner]), inner), beside(inner, inner)
+    (True, False)
+    """
+    axis = resolve(axis)
+    parts = getattr(axis, "parts", ())
+    if isinstance(axis, Product) and dim in parts:
+        return dim.outer in parts
+    return any(beside(part, dim) for part in parts)

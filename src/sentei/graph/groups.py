@@ -24,6 +24,7 @@ from sentei.graph.blueprint import without_cache
 from sentei.graph.capture import capture, unwrap
 from sentei.graph.cost import Cost, CostModel
 from sentei.graph.errors import PruneError, closest
+from sentei.graph.freedom import outers
 from sentei.graph.tape import Tape
 
 __all__ = ["Group", "Groups", "Slice", "analyze"]
@@ -56,6 +57,7 @@ class Group:
     normalised: removal changes a statistic (layer norm, softmax, mean) taken over the units.
     step: units are removed in multiples of this (ties between widths ask for it).
     tied: names of groups that must keep the same share.
+    outer: the group in which this one is free: each outer unit (head) may keep others, as many.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Group:
     step: int
     tied: tuple[str, ...]
     dim: Dim = field(repr=False)
+    outer: str | None = None
 
     def __len__(self) -> int:
         return self.size
@@ -299,8 +302,10 @@ def _build(analysis: Analysis, protect: tuple[str, ...]) -> list[Group]:
             if any(_matches(part, pattern) for part in parts):
                 for mate in classes.get(dim, (dim,)):
                     mate.pinned = mate.pinned or f"protected by {pattern!r}"
+    free = outers(analysis)
     out: list[Group] = []
     for dim, members in slices.items():
+        dim.outer = free.get(dim)
         tied = [d for d in classes.get(dim, (dim,)) if d in slices and not d.pinned]
         shares = gcd(*(d.size for d in tied)) if tied else dim.size
         kind = "blocks" if dim in outer else "block width" if dim in inner else "channels"
@@ -315,6 +320,7 @@ def _build(analysis: Analysis, protect: tuple[str, ...]) -> list[Group]:
                 step=dim.size // shares,
                 tied=tuple(names[d] for d in tied if d is not dim),
                 dim=dim,
+                outer=names[dim.outer] if dim.outer is not None else None,
             )
         )
     return out

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sentei.graph.analysis import Analysis
-from sentei.graph.axis import Dim, mask, resolve, width
+from sentei.graph.axis import Dim, left, mask, resolve, width
 from sentei.graph.capture import capture, named_tensors, unwrap
 from sentei.graph.errors import PruneError, VerificationError
 from sentei.graph.groups import Groups
@@ -64,6 +64,13 @@ def keep_masks(groups: Groups, keep: Mapping[str, Tensor]) -> dict[Dim, Tensor]:
     for name, kept in keep.items():
         group = groups[name]
         kept = torch.as_tensor(kept, dtype=torch.long)
+        rows = group.dim.outer.size if group.dim.outer is not None else 0
+        if kept.dim() == 2 and len(kept) != rows:
+            raise PruneError(
+                f"{name}: units for each outer index ask for {rows} rows, got {len(kept)}"
+                if rows
+                else f"{name}: the same units must go for every outer index; give one list"
+            )
         if kept.numel() == 0:
             raise PruneError(f"{name}: cannot remove all {group.size} units; keep at least one")
         if kept.min() < 0 or kept.max() >= group.size:
@@ -71,12 +78,14 @@ def keep_masks(groups: Groups, keep: Mapping[str, Tensor]) -> dict[Dim, Tensor]:
                 f"{name}: units are numbered 0 to {group.size - 1}, got {int(kept.min())} to "
                 f"{int(kept.max())}"
             )
-        chosen = torch.zeros(group.size, dtype=torch.bool)
-        chosen[kept] = True
+        chosen = torch.zeros(*kept.shape[:-1], group.size, dtype=torch.bool)
+        chosen.scatter_(-1, kept, True)
+        if kept.dim() == 2 and len(set(chosen.sum(1).tolist())) > 1:
+            raise PruneError(f"{name}: every outer index must keep as many units")
         masks[group.dim] = chosen
     for members in groups.classes():
         shares = {
-            g.name: (int(masks[g.dim].sum()) if g.dim in masks else g.size) * (g.step**-1)
+            g.name: (left(masks[g.dim]) if g.dim in masks else g.size) * (g.step**-1)
             for g in members
         }
         if len({round(s, 9) for s in shares.values()}) > 1:
@@ -89,8 +98,8 @@ def keep_masks(groups: Groups, keep: Mapping[str, Tensor]) -> dict[Dim, Tensor]:
         cut = next((d for d in tied if d in masks), None)
         for dim in tied:
             if cut is not None and dim not in masks and dim not in groups.by_dim:
-                left = int(masks[cut].sum()) * dim.size // cut.size
-                masks[dim] = torch.arange(dim.size) < left
+                count = left(masks[cut]) * dim.size // cut.size
+                masks[dim] = torch.arange(dim.size) < count
     return masks
 
 
@@ -168,7 +177,7 @@ def _plan(
             kept.setdefault(name, {})[i] = mask(resolve(axis), keep).nonzero().flatten()
 
     def count(dim: Dim) -> int:
-        return int(masks[dim].sum()) if dim in masks else dim.size
+        return left(masks[dim]) if dim in masks else dim.size
 
     attributes = new_attributes(analysis, count)
     swapped: dict[str, str] = {}
@@ -344,7 +353,7 @@ def _dry_run(
     """
 
     def count(dim: Dim) -> int:
-        return int(masks[dim].sum()) if dim in masks else dim.size
+        return left(masks[dim]) if dim in masks else dim.size
 
     detour: Mismatch | None = None
     for tape in analysis.tapes:

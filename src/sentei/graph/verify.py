@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from sentei.graph.analysis import Analysis, _apply
-from sentei.graph.axis import Dim, dims, mask, resolve, width
+from sentei.graph.axis import Dim, beside, dims, left, mask, resolve, units, width
 from sentei.graph.capture import _map, _Recorder, _restored, named_tensors, tensors_in
 from sentei.graph.errors import PruneError
 from sentei.graph.rules import Facts, recording
@@ -238,23 +238,46 @@ class _Silencer(_Recorder):
             if isinstance(v, Value)
         )
 
-    def _kept(self, axis: Any) -> Tensor:
-        return mask(
-            resolve(axis), lambda d: self.masks.get(d, torch.ones(d.size, dtype=torch.bool))
-        )
+    def _kept(self, axis: Any, apart: bool = True) -> Tensor:
+        """Kept positions of an axis. A dim that keeps other units for each outer index cannot be
+        cut out of a tensor (`apart`), and counts as whole where its outer dim is elsewhere."""
+
+        def keep(dim: Dim) -> Tensor:
+            own = self.masks.get(dim)
+            if own is None or (own.dim() == 2 and (apart or not beside(axis, dim))):
+                return torch.ones(dim.size, dtype=torch.bool)
+            return own
+
+        return mask(resolve(axis), keep)
 
     def _width(self, dim: Dim) -> int:
-        return int(self.masks[dim].sum()) if dim in self.masks else dim.size
+        return left(self.masks[dim]) if dim in self.masks else dim.size
 
     def _zeroed(self, tensor: Tensor, axes: list[Any]) -> Tensor:
         with torch.inference_mode(tensor.is_inference()), torch.no_grad():
             for i, axis in enumerate(axes):
                 if any(d in self.masks for d in dims(axis)):
-                    gone = (~self._kept(axis)).to(tensor.device)
+                    gone = (~self._kept(axis, apart=False)).to(tensor.device)
                     shape = [1] * tensor.dim()
                     shape[i] = -1
                     tensor.masked_fill_(gone.view(shape), 0)
+                for dim in dict.fromkeys(dims(axis)):
+                    rows = dim in self.masks and self.masks[dim].dim() == 2
+                    if rows and not beside(axis, dim):
+                        self._zero_by_outer(tensor, axes, i, dim)
         return tensor
+
+    def _zero_by_outer(self, tensor: Tensor, axes: list[Any], at: int, dim: Dim) -> None:
+        """Silence a dim that keeps other units for each outer index, which is another dimension."""
+        assert dim.outer is not None
+        for j, axis in enumerate(axes):
+            if j != at and dim.outer in dims(axis):
+                rows, columns = units(axis, dim.outer), units(axes[at], dim)
+                gone = ~self.masks[dim][rows][:, columns] & (rows >= 0)[:, None] & (columns >= 0)
+                shape = [1] * tensor.dim()
+                shape[j], shape[at] = len(rows), len(columns)
+                gone = gone if j < at else gone.T
+                tensor.masked_fill_(gone.reshape(shape).to(tensor.device), 0)
 
     def _compact(self, func: Any, args: Any, options: Any, node: Node, outs: list[Tensor]) -> None:
         """Run on the kept positions and put the result where they are."""
