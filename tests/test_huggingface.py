@@ -200,6 +200,25 @@ def test_a_dry_run_leaves_the_configuration_alone():
     assert result.after.params < result.before.params
 
 
+def test_a_cache_is_no_output_to_preserve():
+    config = transformers.LlamaConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, pad_token_id=0,
+    )  # fmt: skip
+    assert config.use_cache
+    model = randomise(transformers.LlamaForCausalLM(config).eval())
+    ids = torch.arange(12).view(2, 6)
+    # As many key heads as queries to each: two kinds of units nonetheless.
+    assert moves(model, {"input_ids": ids})[1] >= {
+        "num_attention_heads", "num_attention_heads and num_key_value_heads"
+    }  # fmt: skip
+    prune(model, ids, target=Target(width=0.5), uniform=True, granularity="blocks")
+    assert (model.config.num_attention_heads, model.config.num_key_value_heads) != (4, 2)
+    options = {"max_new_tokens": 4, "do_sample": False, "attention_mask": torch.ones_like(ids)}
+    cached = model.generate(ids, use_cache=True, **options)
+    assert torch.equal(cached, model.generate(ids, use_cache=False, **options))
+
+
 def test_other_models_are_uniform_without_a_configuration():
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
     assert not huggingface.configured(net)
