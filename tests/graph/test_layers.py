@@ -297,6 +297,15 @@ def test_lists_by_layer_follow():
     assert model.config.num_hidden_layers == 1
 
 
+def test_lists_by_layer_follow_where_a_branch_went_before():
+    model, args, kwargs = zoo("hf/gemma2")
+    kinds = list(model.config.layer_types)
+    branch = "model.layers.1.post_feedforward_layernorm"
+    delete_layer(model, branch, args=args, kwargs=kwargs)
+    delete_layer(model, "model.layers.0", args=args, kwargs=kwargs)  # verifies
+    assert model.config.layer_types == kinds[1:]
+
+
 @pytest.mark.parametrize("what", ["model.layers.0", "model.layers.0.self_attn"])
 def test_generation_with_and_without_a_cache(what):
     model, args, kwargs = built("llama")

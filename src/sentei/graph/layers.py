@@ -978,7 +978,11 @@ def _stated(model: nn.Module, old: int, new: int, at: int) -> list[Any]:
 
 
 def _settle(model: nn.Module, options: list[Any]) -> None:
-    """Write the first configuration that describes the model; where none does, leave it."""
+    """Write the first configuration that describes the model.
+
+    Where none does (parts were replaced before), its code still reads the lists of layers: then
+    the change that leaves no choice is written, and otherwise nothing.
+    """
     wanted = saved_shapes(model)
     for config in options:
         try:
@@ -990,6 +994,8 @@ def _settle(model: nn.Module, options: list[Any]) -> None:
             follow(model, fresh)
             followed(model.config, config)
             return
+    if len(options) == 1:
+        followed(model.config, options[0])
 
 
 # -- checking -------------------------------------------------------------------------------------
