@@ -55,6 +55,10 @@ def score(
 ) -> dict[str, Tensor]:
     """The scores of each group by name, checked: (units,) float64 on the CPU, finite.
 
+    A group that may keep other units for each outer index (`group.outer`) is scored by pairs. Its
+    units are then ranks: score k is the sum over outer indices of the k-th best there, and
+    `evidence.orders` tells which units those are.
+
     Raises:
         PruneError: an unknown criterion, or one that gives a wrong shape or NaN.
     """
