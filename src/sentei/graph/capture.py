@@ -27,7 +27,7 @@ import types
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -636,8 +636,14 @@ def _cuda_devices(model: nn.Module) -> list[int]:
     return sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
 
 
+class _Tracking(Protocol):
+    """Whoever wants to know which module runs: the last entry of `path`."""
+
+    path: list[str]
+
+
 @contextmanager
-def _module_stack(model: nn.Module, recorder: _Recorder) -> Iterator[None]:
+def _module_stack(model: nn.Module, recorder: _Tracking) -> Iterator[None]:
     names = {id(m): name for name, m in model.named_modules()}
 
     def enter(module: nn.Module, args: Any) -> None:

@@ -744,7 +744,9 @@ class Silent(nn.Module):
     handed through. Plain attributes (numbers, names, flags) of the original stay readable.
     """
 
-    _fields: tuple[Any, Any]
+    replaced: str
+    _steps: list[tuple[str, Any]]
+    _spec: Any
 
     @staticmethod
     def recipe(call: _Call) -> tuple[Any, Any] | None:
@@ -928,8 +930,9 @@ def _renumber(items: list[nn.Module], numbered: list[tuple[str, str]]) -> None:
     for i, item in enumerate(items):
         parts = dict(item.named_modules())
         for name, key in numbered:
-            if name in parts and type(vars(parts[name]).get(key)) is int:
-                vars(parts[name])[key] = i
+            state: dict[str, Any] = parts[name].__dict__ if name in parts else {}
+            if type(state.get(key)) is int:
+                state[key] = i
 
 
 def _close_ranks(model: nn.Module, gone: Mapping[str, list[int]]) -> None:
@@ -1026,7 +1029,7 @@ class _Zeroing(TorchDispatchMode):
     """
 
     def __init__(self, nodes: list[Node], zeros: tuple[tuple[int, int], ...]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.path: list[str] = [""]
         self.times: dict[tuple[str, Any], int] = {}
         self.wanted: dict[tuple[str, Any, int], int] = {}
