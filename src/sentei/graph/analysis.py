@@ -23,6 +23,7 @@ class Analysis:
     """Everything known about a model's axes.
 
     parameters: name -> axes of parameters, buffers and tensor attributes.
+    passes: (in train mode?, the tape that says what it runs) of every captured pass.
     """
 
     tapes: list[Tape]
@@ -46,6 +47,7 @@ class Analysis:
         return [dim for dim in found if dim.pinned is None]
 
     origins: dict[str, str] = field(default_factory=dict)
+    passes: list[tuple[bool, Tape]] = field(default_factory=list)
     folds: list[Any] = field(default_factory=list)
 
     def resolve(self) -> None:
@@ -67,8 +69,11 @@ class Analysis:
 
 def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
     """Apply the rules to every operator of every tape; parameters are shared between tapes."""
-    tapes = list(tapes)
-    analysis = Analysis(tapes, {}, {}, Facts(), {})
+    given = list(tapes)
+    # A training pass that runs the same operators on the same tensors has nothing to add.
+    tapes = [t for i, t in enumerate(given) if not any(_alike(s, t) for s in given[:i])]
+    passes = [(t.training, next(s for s in tapes if s is t or _alike(s, t))) for t in given]
+    analysis = Analysis(tapes, {}, {}, Facts(), {}, passes=passes)
     for tape in tapes:
         analysis.attributes.update(tape.attributes)
         analysis.facts.equal.extend(tape.comparisons)
@@ -99,6 +104,34 @@ def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
     _pin_repeated(analysis)
     analysis.resolve()
     return analysis
+
+
+def _alike(a: Tape, b: Tape) -> bool:
+    """Do two passes run the same operators on the same tensors, flags such as `training` aside?"""
+
+    def same_leaf(x: Any, y: Any) -> bool:
+        kind = type(x)
+        if kind is Value:
+            return type(y) is Value and x.id == y.id and x.shape == y.shape
+        if kind in (list, tuple):
+            return len(x) == len(y) and all(map(same_leaf, x, y))
+        return kind is bool or x is y or not isinstance(x, (int, float)) or bool(x == y)
+
+    if not (a.abstract and b.abstract):
+        return False
+    left, right = ([n for n in t.nodes if not n.counts_steps] for t in (a, b))
+    return (
+        len(left) == len(right)
+        and [v.id for v in a.outputs] == [v.id for v in b.outputs]
+        and all(
+            m.op is n.op
+            and same_leaf(m.args, n.args)
+            and m.kwargs.keys() == n.kwargs.keys()
+            and all(same_leaf(x, n.kwargs[k]) for k, x in m.kwargs.items())
+            and same_leaf(m.outputs, n.outputs)
+            for m, n in zip(left, right, strict=True)
+        )
+    )
 
 
 def _apply(analysis: Analysis, node: Node) -> None:

@@ -356,9 +356,9 @@ def _dry_run(
         return left(masks[dim]) if dim in masks else dim.size
 
     detour: Mismatch | None = None
-    for tape in analysis.tapes:
+    for training, tape in analysis.passes:
         try:
-            now = capture(model, *call, training=tape.training, abstract=tape.abstract)
+            now = capture(model, *call, training=training, abstract=tape.abstract)
         except Exception as error:
             raise Mismatch(
                 "the model's code cannot be repaired for these widths "
@@ -440,7 +440,11 @@ def _failed_at(before: Tape, error: Exception) -> Node | None:
 def _substance(tape: Tape) -> list[Node]:
     """The operators without those that appear or not depending on memory layout."""
     idle = {"contiguous", "clone", "to", "_to_copy", "detach", "alias"}
-    return [n for n in tape.nodes if n.op._schema.name.split("::")[-1] not in idle]
+    return [
+        n
+        for n in tape.nodes
+        if n.op._schema.name.split("::")[-1] not in idle and not n.counts_steps
+    ]
 
 
 def _suspects(analysis: Analysis, masks: Mapping[Dim, Tensor], node: Any) -> tuple[Dim, ...]:

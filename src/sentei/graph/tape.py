@@ -49,6 +49,15 @@ class Node:
     def name(self) -> str:
         return str(self.op)
 
+    @property
+    def counts_steps(self) -> bool:
+        """Is this batch norm counting its training steps?"""
+        return (
+            len(self.outputs) == 1
+            and not self.outputs[0].shape
+            and (self.outputs[0].origin == "buffer" and not self.outputs[0].dtype.is_floating_point)
+        )
+
 
 @dataclass(eq=False)
 class Tape:
