@@ -21,7 +21,6 @@ from torch import Tensor
 from sentei.graph.axis import Axis, Dim, dims, pin, width
 from sentei.graph.rules.base import Scale
 from sentei.graph.tape import Node, Tape, Value, flatten, values_in
-from sentei.graph.ties import _attributes
 
 __all__ = ["Fold", "factors", "folds"]
 
@@ -80,8 +79,6 @@ def folds(analysis: Any) -> tuple[list[Fold], bool]:
                     if not torch.equal(known, positions) or not _alike(expr, scale.expr, analysis):
                         raise _Stuck
                     users.add(id(node))
-                    if not users and claimed:
-                        raise _Stuck
             found.append(Fold(scale.expr, tuple(targets)))
         except _Stuck:
             pinned = True
@@ -373,6 +370,3 @@ def _marked(tensors: list[Tensor], base: Tensor, at: int) -> Tensor:
 
 def _name(node: Node) -> str:
     return str(node.op._schema.name.split("::")[-1])
-
-
-_ = _attributes

@@ -14,7 +14,6 @@ from functools import cached_property
 from math import gcd
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
@@ -381,6 +380,3 @@ def _rank(s: Slice, analysis: Analysis) -> tuple[int, ...]:
     axes = analysis.parameters[s.parameter]
     made_here = s.dim == 0 and len(axes) > 1
     return (analysis.origins[s.parameter] == "buffer", not made_here, s.dim)
-
-
-_ = torch

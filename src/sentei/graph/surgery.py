@@ -10,7 +10,7 @@ model is exactly as before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -467,6 +467,3 @@ def _suspects(analysis: Analysis, masks: Mapping[Dim, Tensor], node: Any) -> tup
                 if d in masks
             }
     return tuple(found) or tuple(masks)
-
-
-_ = field

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sentei.graph.rules.base import Traced, aten, data, free, need, rule
+from sentei.graph.rules.base import Traced, aten, free, need, rule
 
 
 def _uniform(sizes: Any) -> Any:
@@ -43,6 +43,3 @@ def _(x: Traced, sizes: Any = (), *_: Any, **__: Any) -> Any:
       aten.scalar_tensor, aten._efficientzerotensor)  # fmt: skip
 def _(*_: Any, **__: Any) -> Any:
     return None
-
-
-_ = data

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sentei.graph.rules.base import Traced, factor, need, pin, rule, same
+from sentei.graph.rules.base import Traced, factor, pin, rule, same
 
 # The packets exist once torchvision is imported; before that no model can use them.
 _ops = torch.ops.torchvision
@@ -47,6 +47,3 @@ def register() -> None:
         if mask.shape[0] == x.shape[0]:
             same(x.axes[0], mask.axes[0])
         return [x.axes[0], weight.axes[0], None, None]
-
-
-_ = need
