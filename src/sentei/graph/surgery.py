@@ -10,14 +10,14 @@ model is exactly as before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sentei.graph.analysis import Analysis
-from sentei.graph.axis import Dim, left, mask, resolve, width
+from sentei.graph.axis import Dim, dims, left, mask, resolve, width
 from sentei.graph.capture import capture, named_tensors, unwrap
 from sentei.graph.errors import PruneError, VerificationError
 from sentei.graph.groups import Groups
@@ -144,15 +144,14 @@ def remove(
                     f"(relative; tolerance {report.tolerance:.0e}); the model is unchanged. "
                     "Please report this model."
                 )
-            surgery = _with(surgery, report)
+            surgery = replace(surgery, verification=report)
         transaction.commit()
     return surgery
 
 
-def _with(surgery: Surgery, report: Verification) -> Surgery:
-    from dataclasses import replace
-
-    return replace(surgery, verification=report)
+def _counter(masks: Mapping[Dim, Tensor]) -> Callable[[Dim], int]:
+    """How many units the masks leave of a dim."""
+    return lambda dim: left(masks[dim]) if dim in masks else dim.size
 
 
 def _plan(
@@ -168,17 +167,13 @@ def _plan(
 
     touched = set(masks)
     kept: dict[str, dict[int, Tensor]] = {}
-    from sentei.graph.axis import dims
-
     for name, axes in analysis.parameters.items():
         for i, axis in enumerate(axes):
             if touched.isdisjoint(dims(axis)):
                 continue
             kept.setdefault(name, {})[i] = mask(resolve(axis), keep).nonzero().flatten()
 
-    def count(dim: Dim) -> int:
-        return left(masks[dim]) if dim in masks else dim.size
-
+    count = _counter(masks)
     attributes = new_attributes(analysis, count)
     swapped: dict[str, str] = {}
     for name, module in model.named_modules():
@@ -352,9 +347,7 @@ def _dry_run(
         Mismatch: the pruned model raises, or a tensor has another shape than predicted.
     """
 
-    def count(dim: Dim) -> int:
-        return left(masks[dim]) if dim in masks else dim.size
-
+    count = _counter(masks)
     detour: Mismatch | None = None
     for training, tape in analysis.passes:
         try:
@@ -449,8 +442,6 @@ def _substance(tape: Tape) -> list[Node]:
 
 def _suspects(analysis: Analysis, masks: Mapping[Dim, Tensor], node: Any) -> tuple[Dim, ...]:
     """The pruned dims that an operator touches, or all pruned dims."""
-    from sentei.graph.axis import dims
-
     if node is None:
         return tuple(masks)
     values = [v for v in flatten((node.args, node.kwargs, node.outputs)) if isinstance(v, Value)]

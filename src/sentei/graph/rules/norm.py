@@ -11,6 +11,7 @@ from typing import Any
 from sentei.graph.rules.base import (
     Traced,
     aten,
+    broadcast,
     data,
     factor,
     need,
@@ -150,8 +151,6 @@ def _(x: Traced, *_: Any, **__: Any) -> Any:
 @rule(aten.max, aten.min)
 def _(x: Traced, other: Any = None, keepdim: bool = False, **_: Any) -> Any:
     if isinstance(other, Traced):
-        from sentei.graph.rules.base import broadcast
-
         n = max(x.ndim, other.ndim)
         a = (1,) * (n - x.ndim) + x.shape
         b = (1,) * (n - other.ndim) + other.shape

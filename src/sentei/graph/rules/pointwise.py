@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from sentei.graph.axis import note, pin
-from sentei.graph.rules.base import Traced, aten, broadcast, rule, same, scaled
+from sentei.graph.rules.base import Traced, aten, broadcast, cut, rule, same, scaled
 from sentei.graph.tape import Node, Scalar, Symbol, flatten
 
 __all__ = ["is_pointwise", "pointwise"]
@@ -85,8 +85,6 @@ def _(condition: Traced) -> Any:
 
 @rule(aten.glu)
 def _(x: Traced, dim: int = -1) -> Any:
-    from sentei.graph.rules.base import cut
-
     axes = list(x.axes)
     left, right = cut(axes[dim], x.shape[dim] // 2)
     same(left, right)
