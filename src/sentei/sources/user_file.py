@@ -1,0 +1,107 @@
+"""`file.py:function`: a user's own builder. This runs the file, as `python file.py` would."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+import traceback
+import types
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sentei.graph.errors import PruneError, closest
+from sentei.sources.source import Opened, Source
+
+__all__ = ["build", "describe", "example", "skeleton"]
+
+
+def describe(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    path, _, function = name.rpartition(":")
+    path = os.path.abspath(path)
+    return f"{path}:{function}", {"sha256": hashlib.sha256(_read(Path(path))).hexdigest()}
+
+
+def build(source: Source) -> Opened:
+    """Run the builder: it returns a model, or a model and example inputs."""
+    path, _, function = source.name.rpartition(":")
+    code = _read(_find(Path(path)))
+    wanted = source.facts.get("sha256")
+    if wanted is not None and hashlib.sha256(code).hexdigest() != wanted:
+        raise PruneError(
+            f"{path} is not the file it was when this source was written down (its SHA-256 "
+            "differs); if that is meant, build the model yourself and pass it as model="
+        )
+    made = _call(_find(Path(path)), code, function, source.options)
+    if isinstance(made, nn.Module):
+        return Opened(made, None)
+    if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module):
+        return Opened(*made)
+    raise PruneError(
+        f"{source.name} must return a model, or a model and example inputs; it returned a "
+        f"{type(made).__name__}"
+    )
+
+
+def skeleton(source: Source) -> nn.Module:
+    return build(source).model
+
+
+def example(source: Source, model: nn.Module, batch: int) -> Any:
+    """Only the builder knows: it may return (model, example_inputs)."""
+    return None
+
+
+def _find(path: Path) -> Path:
+    """The file; where it was moved to another machine, the one of that name here."""
+    here = Path.cwd() / path.name
+    return here if not path.exists() and here.is_file() else path
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PruneError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _call(path: Path, code: bytes, function: str, options: dict[str, Any]) -> Any:
+    """Run these bytes as a module of their own, then its function."""
+    name = f"sentei_user_{path.stem}"
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
+    process = os.getpid()
+    try:
+        # What the user's code prints must not end up inside our own output.
+        with _importing_from(path.parent), contextlib.redirect_stdout(sys.stderr):
+            sys.modules[name] = module  # dataclasses look their module up
+            exec(compile(code, str(path), "exec"), vars(module))
+            maker = getattr(module, function, None)
+            if not callable(maker):
+                known = [n for n, v in vars(module).items() if isinstance(v, types.FunctionType)]
+                raise PruneError(f"{path} has no function {function!r}; {closest(function, known)}")
+            return maker(**options)
+    except PruneError:
+        raise
+    except (Exception, SystemExit) as error:
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+        line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None
+        where = f"{path}:{line or (frames[-1].lineno if frames else 1)}"
+        raise PruneError(f"{where}: {type(error).__name__}: {error}") from error
+    finally:
+        if os.getpid() != process:
+            os._exit(0)  # the file forked: one process goes on, not two
+
+
+@contextlib.contextmanager
+def _importing_from(folder: Path) -> Any:
+    """Modules beside the file can be imported, as when it is run."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(folder))
