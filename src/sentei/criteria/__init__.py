@@ -39,15 +39,24 @@ CRITERIA: dict[str, Criterion] = {
 def criterion(which: str | Callable[[Group, Evidence], Tensor]) -> Criterion:
     """A criterion by name; a function is taken as it is.
 
+    Names of per-weight saliencies (`sentei.criteria.weights.SALIENCIES`) are criteria, too: they
+    are summed over everything that goes with a unit.
+
     >>> criterion("tailor")
     Traceback (most recent call last):
     sentei.graph.errors.PruneError: unknown criterion 'tailor'; closest: 'taylor'
     """
     if callable(which):
         return which
-    if which not in CRITERIA:
-        raise PruneError(f"unknown criterion {which!r}; {closest(str(which), CRITERIA)}")
-    return CRITERIA[which]
+    if which in CRITERIA:
+        return CRITERIA[which]
+    # Imported here: saliencies build on the evidence, and are criteria by a detour only.
+    from sentei.criteria.weights import SALIENCIES, unitwise
+
+    if which in SALIENCIES:
+        return unitwise(which)
+    known = [*CRITERIA, *SALIENCIES]
+    raise PruneError(f"unknown criterion {which!r}; {closest(str(which), known)}")
 
 
 def score(

@@ -13,10 +13,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from sentei.batches import forward, is_batch
 from sentei.graph.axis import Axis, Concat, Dim, Fixed, resolve, units
 from sentei.graph.capture import named_tensors, unwrap
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import Group, Groups
+from sentei.structures.weights import prunable
 
 __all__ = ["Criterion", "Evidence"]
 
@@ -33,7 +35,9 @@ class Criterion(Protocol):
 class Evidence:
     """A model as criteria see it. Build with `Evidence.of`.
 
+    groups: None where only single weights are looked at; what asks for units then says so.
     tensors: parameters by qualified name, a shared one once.
+    weights: of these, what may be pruned weight by weight; see `sentei.structures.prunable`.
     data: batches for gradients: one `(inputs, targets)`, one mapping of keyword arguments, or an
         iterable of either. inputs: a tensor, a tuple of arguments or a mapping.
     loss: `loss(outputs, targets)`, a scalar; for mappings `loss(outputs, batch)`. Without it a
@@ -42,8 +46,9 @@ class Evidence:
     """
 
     model: nn.Module = field(repr=False)
-    groups: Groups = field(repr=False)
+    groups: Groups | None = field(repr=False)
     tensors: Mapping[str, Tensor] = field(repr=False)
+    weights: Mapping[str, Tensor] = field(repr=False)
     data: Any = field(default=None, repr=False)
     loss: Callable[..., Tensor] | None = None
     seed: int = 0
@@ -51,18 +56,25 @@ class Evidence:
     @staticmethod
     def of(
         model: nn.Module,
-        groups: Groups,
+        groups: Groups | None = None,
         *,
         data: Any = None,
         loss: Callable[..., Tensor] | None = None,
         seed: int = 0,
+        weights: Iterable[str] | None = None,
     ) -> Evidence:
-        """The evidence about `model`, whose groups are `groups`."""
+        """The evidence about `model`, whose groups are `groups`.
+
+        weights: names of the weights that may be pruned one by one; all that `prunable` finds by
+            default.
+        """
         model = unwrap(model)
         tensors = {n: t for n, (kind, t) in named_tensors(model).items() if kind == "parameter"}
         if isinstance(data, Iterator):
             data = list(data)  # several criteria may want to go over it
-        return Evidence(model, groups, tensors, data, loss, seed)
+        names = _prunable_names(model) if weights is None else list(weights)
+        chosen = {name: tensors[name] for name in names if name in tensors}
+        return Evidence(model, groups, tensors, chosen, data, loss, seed)
 
     def sum(
         self, group: Group, statistic: Statistic, *, only: frozenset[str] | None = None
@@ -130,6 +142,22 @@ class Evidence:
         if not batches:
             raise PruneError("data holds no batch; give at least one (inputs, targets)")
 
+    def by_unit(self, group: Group, values: Mapping[str, Tensor]) -> Tensor:
+        """Values given for every weight, summed over everything that goes with each unit.
+
+        Args:
+            values: parameter name -> tensor of its shape; what is not named adds nothing. Sums of
+                all groups are computed once for each mapping (the object, not its contents).
+        Returns:
+            as `sum`.
+        """
+        key = ("values", id(values))
+        if key not in self._sums:
+            known = {n: v for n, v in values.items() if n in self._layout.dims}
+            self._sums[key] = self._layout.reduce(known, _itself)
+            self._kept.append(values)  # or another mapping could get the same id
+        return self._sums[key][self._layout.span[group.dim]]
+
     def generator(self, name: str = "") -> torch.Generator:
         """A random generator of its own for each name: scores do not depend on who asks first."""
         # The CPU generator takes 32 bits of its seed, so both have to go into those.
@@ -138,7 +166,9 @@ class Evidence:
     @cached_property
     def norm_scales(self) -> frozenset[str]:
         """Parameters that scale a normalised activation: the gamma of batch-norm and its kin."""
-        found = set()
+        found: set[str] = set()
+        if self.groups is None:
+            return frozenset(found)
         for tape in self.groups.analysis.tapes:
             for node in tape.nodes:
                 place = _SCALE_ARGUMENT.get(node.name.split(".")[1])
@@ -157,7 +187,13 @@ class Evidence:
         return {}
 
     @cached_property
+    def _kept(self) -> list[Any]:
+        return []
+
+    @cached_property
     def _layout(self) -> _Layout:
+        if self.groups is None:
+            raise PruneError("this criterion scores units, and the model's groups were not given")
         return _Layout(self.groups, self.tensors)
 
     def _batches(self) -> Iterator[Any]:
@@ -166,11 +202,11 @@ class Evidence:
                 "this criterion needs gradients: give data=(inputs, targets), or an iterable of "
                 "such batches, and loss=, a function of (outputs, targets)"
             )
-        if _is_batch(self.data):
+        if is_batch(self.data):
             yield self.data
         elif isinstance(self.data, Iterable):
             for batch in self.data:
-                if not _is_batch(batch):
+                if not is_batch(batch):
                     raise PruneError(
                         f"data: a batch must be (inputs, targets) or a mapping of keyword "
                         f"arguments; got {type(batch).__name__}"
@@ -183,14 +219,8 @@ class Evidence:
             )
 
     def _loss_of(self, batch: Any) -> Tensor:
-        if isinstance(batch, Mapping):
-            outputs, targets = self.model(**batch), batch
-        else:
-            inputs, targets = batch
-            if isinstance(inputs, Mapping):
-                outputs = self.model(**inputs)
-            else:
-                outputs = self.model(*(inputs if isinstance(inputs, (tuple, list)) else (inputs,)))
+        outputs = forward(self.model, batch)
+        targets = batch if isinstance(batch, Mapping) else batch[1]
         if self.loss is not None:
             loss = self.loss(outputs, targets)
         else:
@@ -325,21 +355,22 @@ class _Layout:
         return out
 
 
+def _prunable_names(model: nn.Module) -> list[str]:
+    try:
+        return list(prunable(model))
+    except PruneError:  # nothing that could be pruned weight by weight; units may well be
+        return []
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
 def _wide(tensor: Tensor) -> Tensor:
     tensor = tensor.detach()
     if tensor.is_complex():
         tensor = tensor.abs()
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
-
-
-def _is_batch(item: Any) -> bool:
-    if isinstance(item, Mapping):
-        return True
-    if not isinstance(item, (tuple, list)) or len(item) != 2:
-        return False
-    inputs, targets = item
-    # ((a, b), (c, d)) is two batches; ((a, b), y) one batch for a model with two arguments.
-    return isinstance(inputs, (Tensor, Mapping)) or isinstance(targets, Tensor)
 
 
 @contextmanager

@@ -1,0 +1,33 @@
+"""Named methods: a folder for each family, a file for each method; `METHODS` lists them all.
+
+>>> sorted(METHODS)[:1] != [], METHODS["han-magnitude"].year
+(True, 2015)
+"""
+
+from __future__ import annotations
+
+from sentei.graph.errors import PruneError, closest
+from sentei.methods.apply import Outcome, apply
+from sentei.methods.base import Method, method
+from sentei.methods.gradient import GRADIENT
+from sentei.methods.lottery import LOTTERY
+from sentei.methods.magnitude import MAGNITUDE
+from sentei.methods.setting import Setting
+
+__all__ = ["METHODS", "Method", "Outcome", "Setting", "apply", "by_name", "method"]
+
+METHODS: dict[str, Method] = {**MAGNITUDE, **GRADIENT, **LOTTERY}
+
+
+def by_name(which: str | Method) -> Method:
+    """A method by its id; a `Method` is taken as it is.
+
+    >>> by_name("han-magnitud")
+    Traceback (most recent call last):
+    sentei.graph.errors.PruneError: unknown method 'han-magnitud'; closest: 'han-magnitude'
+    """
+    if isinstance(which, Method):
+        return which
+    if which not in METHODS:
+        raise PruneError(f"unknown method {which!r}; {closest(str(which), METHODS)}")
+    return METHODS[which]
