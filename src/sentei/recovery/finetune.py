@@ -91,7 +91,8 @@ def evaluate(
 
     Args:
         model: `model(x)` gives logits `(N, classes, ...)`.
-        data: `(x, y)` or batches of it, as for `finetune`; y holds classes `(N, ...)`.
+        data: `(x, y)` or batches of it, as for `finetune`; y holds classes `(N, ...)`, -100 where
+            none counts.
         loss: the mean over a batch, as for `finetune`.
     Returns:
         `Evaluation(accuracy, loss, count, top5)`.
@@ -115,7 +116,7 @@ def evaluate(
             classes = logits.shape[1]
             if classes > 5:
                 near += int((logits.topk(5, dim=1).indices == y.unsqueeze(1)).sum())
-            targets += y.numel()
+            targets += int((y != -100).sum())  # as cross_entropy: those targets do not count
             total += loss(logits, y).item() * size(batch)
             count += size(batch)
     finally:

@@ -1,10 +1,43 @@
 """Data and networks to prune them with, as used by the examples, the CLI and the bench.
 
-- `digits`: scikit-learn's 8×8 digits as tensors; the only data set that needs no download.
-- `models`: small networks of each kind that train on it in seconds.
+- `digits`: scikit-learn's 8×8 digits as tensors; real images that need no download.
+- `text`: a byte-level language model on the standard library's sources.
+- `graphs`: node classification on the karate club and on generated graphs.
+- `points`: point clouds of generated shapes.
+- `models`: small networks of each kind that train on the digits in seconds.
 - `papers`: the CIFAR networks of the literature, whose counts papers print to the last digit.
 """
 
-from sentei.tasks.digits import Task, digits
+from __future__ import annotations
 
-__all__ = ["Task", "digits"]
+from collections.abc import Callable
+
+from sentei.graph.errors import PruneError, closest
+from sentei.tasks.base import Task
+from sentei.tasks.digits import digits
+from sentei.tasks.graphs import block_graph, karate
+from sentei.tasks.points import shapes
+from sentei.tasks.text import source_text
+
+__all__ = ["TASKS", "Task", "digits", "task"]
+
+TASKS: dict[str, Callable[..., Task]] = {
+    "blocks": block_graph,
+    "digits": digits,
+    "karate": karate,
+    "shapes": shapes,
+    "sources": source_text,
+}
+"""Tasks that need no files."""
+
+
+def task(name: str) -> Task:
+    """A built-in task by name.
+
+    >>> task("digit")
+    Traceback (most recent call last):
+    sentei.graph.errors.PruneError: unknown task 'digit'; closest: 'digits'
+    """
+    if name not in TASKS:
+        raise PruneError(f"unknown task {name!r}; {closest(name, TASKS)}")
+    return TASKS[name]()

@@ -1,36 +1,14 @@
 """scikit-learn's digits as tensors: 1,797 grey images of 8×8 pixels, ten classes."""
 
-from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from sentei.tasks import models
+from sentei.tasks.base import Task
+
 TRAIN, TEST = 1347, 450
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """A classification task that fits in memory.
-
-    Attributes:
-        name: what tables call it.
-        train, test: `(x, y)` with x float32 `(N, C, H, W)` and y int64 `(N,)`, on the CPU.
-        classes: number of classes; y runs from 0 to `classes - 1`.
-        mean, std: of the raw training pixels; `x = (raw - mean) / std`.
-    """
-
-    name: str
-    train: tuple[Tensor, Tensor]
-    test: tuple[Tensor, Tensor]
-    classes: int
-    mean: float
-    std: float
-
-    @property
-    def example(self) -> Tensor:
-        """One training image as a batch, `(1, C, H, W)`: the example input for `analyze`."""
-        return self.train[0][:1]
 
 
 def digits() -> Task:
@@ -57,6 +35,14 @@ def digits() -> Task:
         name="digits",
         train=(train_x.clone(), train_y.clone()),
         test=(test_x.clone(), test_y.clone()),
+        example=train_x[:1].clone(),
+        models={
+            "mlp": models.lenet_300_100,
+            "lenet5": models.lenet5,
+            "vgg": models.digits_vgg,
+            "resnet": models.digits_resnet,
+            "vit": models.digits_vit,
+        },
         classes=10,
         mean=mean,
         std=std,
