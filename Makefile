@@ -13,7 +13,7 @@ THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 LIMIT := $(if $(shell command -v timeout),timeout 900)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format zoo bench docs clean
+.PHONY: help install demo test lint format zoo fuzz bench docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ format: $(STAMP) ## let ruff put imports and layout in order
 
 zoo: $(STAMP) ## prune every network of the model zoo and verify each
 	$(THREADS) $(BIN)/python -m zoo
+
+fuzz: $(STAMP) ## prune thousands of random networks and verify each: SEEDS=20, 500 draws a seed
+	$(THREADS) $(BIN)/python -W ignore -m tests.fuzz --seeds $(or $(SEEDS),20)
 
 bench: $(STAMP) ## time the engine: benchmarks/*.py, one after the other
 	@ls benchmarks/*.py >/dev/null 2>&1 || { echo "no benchmarks/*.py yet"; exit 1; }

@@ -10,10 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from sentei.graph import surgery
 from sentei.graph.errors import VerificationError
 from sentei.graph.groups import Groups, analyze
 from sentei.graph.surgery import Mismatch, remove
-from tests.random_networks import networks
+from tests.fuzz import outcome
+from tests.random_networks import Block, Network, build, networks
 from zoo.registry import load, randomise
 
 
@@ -53,9 +55,9 @@ def widened(tree):
 def test_random_networks_compute_what_the_silenced_original_computes(drawn, seed) -> None:
     model, args = drawn
     model = model.double()
-    surgery, _ = prune_half(model, widened(args), {}, seed)
-    if surgery is not None:
-        assert surgery.verification.passed
+    result, _ = prune_half(model, widened(args), {}, seed)
+    if result is not None:
+        assert result.verification.passed
 
 
 @pytest.mark.parametrize("name", [e.name for e in load("plain/*")][::3])
@@ -63,12 +65,12 @@ def test_plain_networks_compute_what_the_silenced_original_computes(name: str) -
     (entry,) = load(name)
     example = entry.build()
     randomise(example.model)
-    surgery, groups = prune_half(example.model, example.args, example.kwargs)
-    if surgery is None:
+    result, groups = prune_half(example.model, example.args, example.kwargs)
+    if result is None:
         assert not len(groups)
         assert all(g.pinned for g in groups.pinned.values())
     else:
-        assert surgery.verification.passed
+        assert result.verification.passed
 
 
 class Residual(nn.Module):
@@ -120,13 +122,11 @@ def test_removing_equals_zeroing_the_slices(data) -> None:
     torch.testing.assert_close(model(x), want, rtol=1e-9, atol=1e-12)
 
 
-def test_a_wrong_analysis_is_caught_and_the_model_is_unchanged() -> None:
+def test_a_wrong_analysis_is_caught_and_the_model_is_unchanged(monkeypatch) -> None:
     model, x = Residual().double().eval(), torch.randn(2, 3, 6, 6, dtype=torch.float64)
     groups = analyze(model, x)
     before, want = copy.deepcopy(model.state_dict()), model(x)
     # Lie about where a consumer keeps its inputs: reverse the columns of `side`.
-    from sentei.graph import axis, surgery
-
     honest = surgery.apply
 
     def lying(net: nn.Module, record, transaction=None) -> None:
@@ -134,13 +134,9 @@ def test_a_wrong_analysis_is_caught_and_the_model_is_unchanged() -> None:
         record.kept["side.weight"][1] = (9 - positions).sort().values
         honest(net, record, transaction)
 
-    surgery.apply = lying
-    try:
-        with pytest.raises(VerificationError, match="silenced original"):
-            remove(model, groups, {"stem": torch.arange(4)}, ((x,), {}))
-    finally:
-        surgery.apply = honest
-    assert axis is not None
+    monkeypatch.setattr(surgery, "apply", lying)
+    with pytest.raises(VerificationError, match="silenced original"):
+        remove(model, groups, {"stem": torch.arange(4)}, ((x,), {}))
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name])
     assert torch.equal(model(x), want)
@@ -198,3 +194,81 @@ def test_each_head_may_keep_other_channels() -> None:
     torch.testing.assert_close(model(x), want(x), rtol=1e-9, atol=1e-12)
     with pytest.raises(ValueError, match="ask for 3 rows"):
         remove(want, analyze(want, x), {values.name: kept[:2]}, ((x,), {}))
+
+
+def B(kind: str, pick: int = 0, branches: tuple = ()) -> Block:
+    return Block(kind=kind, width=2, pick=pick, flag=False, branches=branches)
+
+
+# What `make fuzz` found, with the draw that chose what to keep; simplest form.
+FOUND = {
+    # Channels of conv groups that differ by group were counted as one, so the reference normalised
+    # over other groups than the network.
+    "group norm over conv groups": (
+        Network(
+            image=True, width=2, stem="single", head="mean", seed=0,
+            blocks=(
+                B("point"), B("point"), B("strided"), B("strided"), B("point"),
+                B("residual", 0, ((B("conv", 1), B("norm", 2)),)),
+            ),
+        ),
+        0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_fuzzing_found_stays_right(name: str) -> None:
+    network, number = FOUND[name]
+    assert outcome(*build(network), number) == "exact"
+
+
+def hidden(last: str) -> tuple[nn.Module, Tensor]:
+    """A network whose own weights hide its hidden units."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(4, 9), nn.Tanh(), nn.Linear(9, 6), nn.ReLU(), nn.Linear(6, 3), nn.ReLU()
+    )
+    with torch.no_grad():
+        if last == "zero":
+            net[4].weight.zero_()
+            net[4].bias.zero_()
+        else:  # dead on every input
+            net[4].bias.fill_(-50.0).mul_(torch.rand(3) + 1)
+    return net.double(), torch.randn(5, 4, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("last", ["zero", "dead"])
+def test_weights_that_hide_units_are_replaced_for_the_comparison(last: str) -> None:
+    net, x = hidden(last)
+    before = {name: p.clone() for name, p in net.named_parameters()}
+    report = remove(net, analyze(net, x), {"0": torch.arange(5)}, ((x,), {})).verification
+    assert report.passed
+    assert report.conclusive
+    assert report.perturbed
+    assert "also with other weights" in str(report)
+    assert torch.equal(net[0].weight, before["0.weight"][:5])
+    assert all(torch.equal(p, before[n]) for n, p in net.named_parameters() if n[0] == "4")
+
+
+@pytest.mark.parametrize("last", ["zero", "dead"])
+def test_a_wrong_network_does_not_hide_behind_its_weights(last: str, monkeypatch) -> None:
+    net, x = hidden(last)
+    groups = analyze(net, x)
+    honest = surgery.apply
+
+    def lying(model: nn.Module, record, transaction=None) -> None:
+        record.kept["2.weight"][1] = record.kept["2.weight"][1] + 1  # columns of other units
+        honest(model, record, transaction)
+
+    monkeypatch.setattr(surgery, "apply", lying)
+    with pytest.raises(VerificationError, match="silenced original"):
+        remove(net, groups, {"0": torch.arange(5)}, ((x,), {}))
+    assert net[0].weight.shape == (9, 4)
+
+
+def test_one_number_that_moves_is_something_to_compare() -> None:
+    net, x = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)), torch.randn(1, 4)
+    report = remove(net, analyze(net, x), {"0": torch.arange(5)}, ((x,), {})).verification
+    assert report.conclusive
+    assert not report.perturbed

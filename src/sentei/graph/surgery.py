@@ -57,6 +57,17 @@ class Surgery:
     units: dict[str, Tensor]
     verification: Verification | None = None
 
+    def shrink(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What surgery makes of tensors by name: factors applied, kept positions selected."""
+        return {name: self._shrunk(name, tensor) for name, tensor in tensors.items()}
+
+    def _shrunk(self, name: str, data: Tensor) -> Tensor:
+        for dim, factors in self.scaled.get(name, ()):
+            shape = [1] * data.dim()
+            shape[dim] = -1
+            data = data * factors.to(data).view(shape)
+        return _select(data, self.kept.get(name, {}))
+
 
 def keep_masks(groups: Groups, keep: Mapping[str, Tensor]) -> dict[Dim, Tensor]:
     """Boolean masks by dim from kept unit indices by group name, checked."""
@@ -135,7 +146,7 @@ def remove(
         if detour is not None and reference is None:
             raise detour
         if reference is not None:
-            report = compare(model, reference, call)
+            report = compare(model, reference, call, weights=surgery.shrink)
             if detour is not None and not (report.passed and report.conclusive):
                 raise detour
             if not report.passed:
@@ -199,13 +210,8 @@ def apply(model: nn.Module, surgery: Surgery, transaction: _Transaction | None =
         if name not in tensors:
             raise PruneError(f"the model has no tensor {name!r}")
         tensor = tensors[name][1]
-        data = tensor.detach()
-        for dim, factors in surgery.scaled.get(name, ()):
-            shape = [1] * data.dim()
-            shape[dim] = -1
-            data = data * factors.to(data).view(shape)
         positions = surgery.kept.get(name, {})
-        new[id(tensor)] = _select(data, positions)
+        new[id(tensor)] = surgery._shrunk(name, tensor.detach())
         if isinstance(tensor, nn.Parameter):
             if transaction is not None:
                 transaction.slice_state(tensor, positions)

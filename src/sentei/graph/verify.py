@@ -9,17 +9,25 @@ from __future__ import annotations
 
 import math
 from collections import ChainMap
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sentei.graph.analysis import Analysis, _apply
-from sentei.graph.axis import Dim, beside, dims, left, mask, resolve, units, width
-from sentei.graph.capture import _map, _Recorder, _restored, named_tensors, tensors_in
+from sentei.graph.axis import Dim, beside, dims, factor, mask, resolve, units
+from sentei.graph.capture import (
+    _adopt_stand_ins,
+    _map,
+    _Recorder,
+    _restored,
+    named_tensors,
+    tensors_in,
+)
 from sentei.graph.errors import PruneError
+from sentei.graph.perturb import ATTEMPTS, perturbed, substituted
 from sentei.graph.rules import Facts, recording
 from sentei.graph.tape import Node, Tape, Value, flatten
 
@@ -41,10 +49,19 @@ class Reference:
     """Outputs of the silenced original on the example input.
 
     moved: whether silencing changed anything at all (otherwise the comparison shows nothing).
+    weights: parameters that had other values than the model's own.
+    second: another reference, with other weights, where the model's own hide the removed units.
     """
 
     outputs: list[tuple[str, Tensor]]
     moved: bool
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    second: Reference | None = None
+
+    @property
+    def tells(self) -> bool:
+        """Could a wrong network have been told from a right one?"""
+        return self.moved and any(_varied(t) for _, t in self.outputs)
 
 
 @dataclass(frozen=True)
@@ -53,13 +70,18 @@ class Verification:
 
     error: largest difference over the outputs, relative to the largest output.
     conclusive: False where the comparison could not have failed (constant outputs, or outputs that
-        do not depend on the removed units).
+        do not depend on the removed units), with other weights neither.
+    perturbed: the model's own weights hid the removed units (a last layer of zeros), and the
+        networks were compared with other weights as well.
+    shapes: (path, shape) of every tensor that the silenced original returned.
     """
 
     error: float
     tolerance: float
     tensors: int
     conclusive: bool
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = field(default=(), repr=False)
+    perturbed: bool = False
 
     @property
     def passed(self) -> bool:
@@ -70,6 +92,8 @@ class Verification:
         note = (
             "" if self.conclusive else "; inconclusive: the outputs do not show the removed units"
         )
+        if self.perturbed:
+            note = "; also with other weights, because its own hide the removed units"
         return (
             f"{kind} to the silenced original within {self.error:.1e} (relative, tolerance "
             f"{self.tolerance:.0e}, {self.tensors} tensors){note}"
@@ -82,9 +106,30 @@ def silenced_outputs(
     masks: Mapping[Dim, Tensor],
     call: tuple[tuple[Any, ...], Mapping[str, Any]],
 ) -> Reference | None:
-    """Run the original with the removed units silenced; None for a model without weights."""
+    """Run the original with the removed units silenced; None for a model without weights.
+
+    Where its outputs do not show the removed units, it is run with other weights as well.
+    """
     if any(p.is_meta for p in model.parameters()):
         return None
+    reference = _silenced(model, analysis, masks, call)
+    if reference.tells or all(m.all() for m in masks.values()):
+        return reference
+    for attempt in range(ATTEMPTS):
+        weights = perturbed(model, attempt)
+        with substituted(model, weights):
+            second = _silenced(model, analysis, masks, call)
+        if second.tells:
+            return replace(reference, second=replace(second, weights=weights))
+    return reference
+
+
+def _silenced(
+    model: nn.Module,
+    analysis: Analysis,
+    masks: Mapping[Dim, Tensor],
+    call: tuple[tuple[Any, ...], Mapping[str, Any]],
+) -> Reference:
     args, kwargs = call
     plain = _run(model, args, kwargs)
     silencer = _Silencer(analysis, masks)
@@ -94,18 +139,27 @@ def silenced_outputs(
     with _restored(model, copy_floats=True), _seeded():
         model.eval()
         # Stock modules become their stand-ins, as they did when the tape was recorded.
-        from sentei.graph.capture import _adopt_stand_ins
-
         _adopt_stand_ins(model)
         with torch.inference_mode(), recording(silencer.analysis.facts) as current, silencer:
             silencer.current = current
             outputs = model(*args, **kwargs)
         found = [(path, t.detach().clone()) for path, t in tensors_in(outputs)]
-    same = all(
-        a.shape == b.shape and torch.equal(a, b)
-        for (_, a), (_, b) in zip(plain, found, strict=False)
+    return Reference(found, moved=_differ(plain, found))
+
+
+def _differ(a: list[tuple[str, Tensor]], b: list[tuple[str, Tensor]]) -> bool:
+    return not all(
+        x.shape == y.shape and torch.equal(x.nan_to_num(), y.nan_to_num())
+        for (_, x), (_, y) in zip(a, b, strict=False)
     )
-    return Reference(found, moved=not same)
+
+
+def _varied(output: Tensor) -> bool:
+    """Does an output hold more than one value, or one number that is not zero?"""
+    if not (output.is_floating_point() or output.is_complex()):
+        return False
+    finite = output[torch.isfinite(output)]
+    return bool(finite.numel() and (finite != (finite[0] if finite.numel() > 1 else 0)).any())
 
 
 def compare(
@@ -113,15 +167,36 @@ def compare(
     reference: Reference,
     call: tuple[tuple[Any, ...], Mapping[str, Any]],
     tolerance: float | None = None,
+    weights: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict,
 ) -> Verification:
-    """Run the pruned model on the same input and compare with the reference."""
+    """Run the pruned model on the same input and compare with the reference.
+
+    Args:
+        weights: turns the reference's other weights into those of the pruned model.
+    """
+    report = _compare(model, reference, call, tolerance)
+    if reference.second is None:
+        return report
+    with substituted(model, weights(reference.second.weights)):
+        second = _compare(model, reference.second, call, tolerance)
+    return replace(
+        report, error=max(report.error, second.error), conclusive=second.conclusive, perturbed=True
+    )
+
+
+def _compare(
+    model: nn.Module,
+    reference: Reference,
+    call: tuple[tuple[Any, ...], Mapping[str, Any]],
+    tolerance: float | None,
+) -> Verification:
     outputs = _run(model, *call)
     if len(outputs) != len(reference.outputs):
         raise PruneError(
             f"the pruned model returns {len(outputs)} tensors, "
             f"the original {len(reference.outputs)}"
         )
-    worst, conclusive, lowest = 0.0, False, 1e-6
+    worst, lowest = 0.0, 1e-6
     for (path, new), (_, old) in zip(outputs, reference.outputs, strict=True):
         if new.shape != old.shape:
             raise PruneError(
@@ -130,25 +205,33 @@ def compare(
         if not new.is_floating_point() and not new.is_complex():
             continue
         lowest = max(lowest, _TOLERANCE.get(new.dtype, 1e-6))
-        a, b = new.to(torch.complex128 if new.is_complex() else torch.float64), old
-        b = b.to(a.dtype)
-        finite = torch.isfinite(b)
-        if not torch.equal(finite, torch.isfinite(a)):
-            worst = math.inf
-            continue
-        if not finite.any():
-            continue
-        a, b = a[finite], b[finite]
-        scale = b.abs().max().item()
-        difference = (a - b).abs().max().item()
-        worst = max(worst, difference / scale if scale else (0.0 if difference == 0 else math.inf))
-        conclusive = conclusive or (b.numel() > 1 and (b - b.flatten()[0]).abs().max().item() > 0)
+        worst = max(worst, difference(new, old))
     return Verification(
         worst,
         lowest if tolerance is None else tolerance,
         len(outputs),
-        conclusive and reference.moved,
+        reference.tells,
+        tuple((path, tuple(t.shape)) for path, t in reference.outputs),
     )
+
+
+def difference(new: Tensor, old: Tensor) -> float:
+    """Largest difference, relative to the largest number of `old`; inf where only one is finite.
+
+    >>> difference(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 4.0]))
+    0.5
+    """
+    a = new.to(torch.complex128 if new.is_complex() else torch.float64)
+    b = old.to(a.dtype)
+    finite = torch.isfinite(b)
+    if not torch.equal(finite, torch.isfinite(a)):
+        return math.inf
+    if not finite.any():
+        return 0.0
+    a, b = a[finite], b[finite]
+    scale = b.abs().max().item()
+    error: float = (a - b).abs().max().item()
+    return error / scale if scale else (0.0 if error == 0 else math.inf)
 
 
 # Rounding of a deep network's activations, with room: the order of summation differs.
@@ -216,7 +299,7 @@ class _Silencer(_Recorder):
         _apply(self.analysis, node)
         if name in _COMPACT and self._touches(node):
             self._compact(func, real, options, node, tensors)
-        elif mutated or not func.is_view:
+        if mutated or not func.is_view:
             for tensor, value in zip(tensors, node.outputs, strict=True):
                 axes = self.analysis.axes(value)
                 if self._removed(axes):
@@ -249,9 +332,6 @@ class _Silencer(_Recorder):
             return own
 
         return mask(resolve(axis), keep)
-
-    def _width(self, dim: Dim) -> int:
-        return left(self.masks[dim]) if dim in self.masks else dim.size
 
     def _zeroed(self, tensor: Tensor, axes: list[Any]) -> Tensor:
         with torch.inference_mode(tensor.is_inference()), torch.no_grad():
@@ -325,7 +405,5 @@ class _Silencer(_Recorder):
             full[index] = part.reshape(full[index].shape) if full.dim() else part
 
     def _group_count(self, node: Node) -> int:
-        from sentei.graph.axis import factor
-
         outer, _ = factor(self.analysis.axes(node.args[0])[1], int(node.args[1]))
-        return width(outer, self._width)
+        return int(self._kept(outer).sum())
