@@ -221,7 +221,7 @@ def prune(
         with _timed(seconds, "configuration"):
             words = huggingface.wording(model, groups, call, granularity)
             groups = words.groups
-    evidence = Evidence.of(model, groups, data=data, loss=loss, seed=seed)
+    evidence = Evidence.of(model, groups, data=data, loss=loss, seed=seed, example=call)
     scores: dict[str, Tensor] = {}
     held: dict[str, str] = {}
     mismatch: Mismatch | None = None

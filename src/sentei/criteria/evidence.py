@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sentei.batches import forward, is_batch
 from sentei.graph.axis import Axis, Concat, Dim, Fixed, resolve, units
@@ -43,6 +45,7 @@ class Evidence:
     loss: `loss(outputs, targets)`, a scalar; for mappings `loss(outputs, batch)`. Without it a
         mapping's outputs must have a `.loss`, as Hugging Face models do.
     seed: where `generator` starts.
+    example: (args, kwargs) of a call of the model, for what needs the inputs' shapes alone.
     """
 
     model: nn.Module = field(repr=False)
@@ -52,6 +55,7 @@ class Evidence:
     data: Any = field(default=None, repr=False)
     loss: Callable[..., Tensor] | None = None
     seed: int = 0
+    example: tuple[tuple[Any, ...], dict[str, Any]] | None = field(default=None, repr=False)
 
     @staticmethod
     def of(
@@ -62,11 +66,13 @@ class Evidence:
         loss: Callable[..., Tensor] | None = None,
         seed: int = 0,
         weights: Iterable[str] | None = None,
+        example: Any = None,
     ) -> Evidence:
         """The evidence about `model`, whose groups are `groups`.
 
         weights: names of the weights that may be pruned one by one; all that `prunable` finds by
             default.
+        example: example inputs: a tensor, a tuple of arguments or a mapping; or (args, kwargs).
         """
         model = unwrap(model)
         tensors = {n: t for n, (kind, t) in named_tensors(model).items() if kind == "parameter"}
@@ -74,7 +80,7 @@ class Evidence:
             data = list(data)  # several criteria may want to go over it
         names = _prunable_names(model) if weights is None else list(weights)
         chosen = {name: tensors[name] for name in names if name in tensors}
-        return Evidence(model, groups, tensors, chosen, data, loss, seed)
+        return Evidence(model, groups, tensors, chosen, data, loss, seed, _call(example))
 
     def sum(
         self, group: Group, statistic: Statistic, *, only: frozenset[str] | None = None
@@ -128,19 +134,45 @@ class Evidence:
         The model runs in eval mode (batch statistics and dropout would add noise, and running
         statistics must not move); parameters' own `.grad` and flags are left as they were.
         """
-        batches = 0
-        for batch in self._batches():
-            batches += 1
-            with _differentiable(self.model, self.tensors):
-                loss = self._loss_of(batch)
+        for batch in self.batches():
+            with self.differentiable():
+                loss = self.loss_of(batch)
                 grads = torch.autograd.grad(loss, list(self.tensors.values()), allow_unused=True)
             yield {
                 name: grad.to_dense() if grad.layout is torch.sparse_coo else grad
                 for name, grad in zip(self.tensors, grads, strict=True)
                 if grad is not None
             }
-        if not batches:
-            raise PruneError("data holds no batch; give at least one (inputs, targets)")
+
+    @contextmanager
+    def differentiable(self, *, batch_statistics: bool = False) -> Iterator[None]:
+        """In here the model is in eval mode and every parameter asks for gradients.
+
+        Flags, buffers and the random state are as before on leaving. Attention and recurrent
+        layers run kernels that can be differentiated twice.
+
+        Args:
+            batch_statistics: batch-norms use the batch's own statistics, as in training; for
+                networks whose running statistics mean nothing yet.
+        """
+        with _differentiable(self.model, self.tensors, batch_statistics, self.seed):
+            yield
+
+    def inputs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """(args, kwargs) of a call of the model: the example, or those of the first batch.
+
+        Raises:
+            PruneError: there is neither an example nor data.
+        """
+        if self.example is not None:
+            return self.example
+        if self.data is None:
+            raise PruneError("this criterion needs the inputs' shapes: give example inputs or data")
+        batch = next(iter(self.batches()))
+        given = batch if isinstance(batch, Mapping) else batch[0]
+        if isinstance(given, Mapping):
+            return (), dict(given)
+        return (tuple(given) if isinstance(given, (tuple, list)) else (given,)), {}
 
     def by_unit(self, group: Group, values: Mapping[str, Tensor]) -> Tensor:
         """Values given for every weight, summed over everything that goes with each unit.
@@ -196,7 +228,19 @@ class Evidence:
             raise PruneError("this criterion scores units, and the model's groups were not given")
         return _Layout(self.groups, self.tensors)
 
-    def _batches(self) -> Iterator[Any]:
+    def batches(self) -> Iterator[Any]:
+        """The batches of `data`, at least one.
+
+        Raises:
+            PruneError: there is no data, no batch in it, or something that is not a batch.
+        """
+        count = 0
+        for count, batch in enumerate(self._walk(), 1):  # noqa: B007
+            yield batch
+        if not count:
+            raise PruneError("data holds no batch; give at least one (inputs, targets)")
+
+    def _walk(self) -> Iterator[Any]:
         if self.data is None:
             raise PruneError(
                 "this criterion needs gradients: give data=(inputs, targets), or an iterable of "
@@ -218,7 +262,12 @@ class Evidence:
                 f"got {type(self.data).__name__}"
             )
 
-    def _loss_of(self, batch: Any) -> Tensor:
+    def loss_of(self, batch: Any) -> Tensor:
+        """The loss of a batch, one number with a gradient (inside `differentiable`).
+
+        Raises:
+            PruneError: there is no loss, or it is not one number, or depends on no parameter.
+        """
         outputs = forward(self.model, batch)
         targets = batch if isinstance(batch, Mapping) else batch[1]
         if self.loss is not None:
@@ -373,20 +422,50 @@ def _wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
+def _call(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    if example is None:
+        return None
+    if isinstance(example, Mapping):
+        return (), dict(example)
+    if isinstance(example, tuple):
+        if len(example) == 2 and isinstance(example[0], tuple) and isinstance(example[1], Mapping):
+            return example[0], dict(example[1])
+        return example, {}
+    return (example,), {}
+
+
 @contextmanager
-def _differentiable(model: nn.Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+def _differentiable(
+    model: nn.Module, tensors: Mapping[str, Tensor], batch_statistics: bool, seed: int
+) -> Iterator[None]:
     """Eval mode, gradients on for every parameter; as before on leaving."""
     training = [(m, m.training) for m in model.modules()]
     frozen = [t for t in tensors.values() if not t.requires_grad and t.is_floating_point()]
+    norms = [m for m, _ in training if isinstance(m, _BatchNorm)] if batch_statistics else []
+    moved = [(b, b.clone()) for norm in norms for b in norm.buffers(recurse=False)]
+    devices = {t.device for t in tensors.values() if t.device.type == "cuda"}
+    recurrent = any(isinstance(m, nn.RNNBase) for m, _ in training)
     try:
         for module, _ in training:
             module.training = False
+        for norm in norms:
+            norm.training = True
         for tensor in frozen:
             tensor.requires_grad_(True)
-        with torch.enable_grad():
+        with (
+            torch.enable_grad(),
+            torch.random.fork_rng(devices=list(devices)),
+            sdpa_kernel(SDPBackend.MATH),
+            # cuDNN's recurrent layers have no gradient in eval mode, and no second one at all.
+            torch.backends.cudnn.flags(enabled=not recurrent, deterministic=True),
+        ):
+            torch.manual_seed(seed)
             yield
     finally:
         for module, flag in training:
             module.training = flag
         for tensor in frozen:
             tensor.requires_grad_(False)
+        with torch.no_grad():
+            for buffer, values in moved:
+                buffer.copy_(values)

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sentei.allocation.target import Target
-from sentei.batches import Data, Loss, batches
+from sentei.batches import Data, Loss, batches, in_memory
+from sentei.batches import size as examples
 from sentei.criteria.evidence import Evidence
 from sentei.graph.capture import unwrap
 from sentei.graph.errors import PruneError
@@ -89,17 +90,29 @@ class Setting:
         if data is None and self.data is not None:
             data = self.examples(self.calibration, size)
         return Evidence.of(
-            self.model, data=data, loss=self.loss, seed=self.seed, weights=self.weights
+            self.model,
+            data=data,
+            loss=self.loss,
+            seed=self.seed,
+            weights=self.weights,
+            example=self.example,
         )
 
     def examples(self, count: int, size: int | None = None) -> list[Any]:
-        """Training batches that hold at least `count` examples (or all there are)."""
+        """Batches of `count` training examples drawn by the seed (or all there are).
+
+        Data that comes in batches of its own gives as many whole ones as it takes.
+        """
         self.need_data()
         order = torch.Generator().manual_seed(self.seed)
+        if in_memory(self.data):
+            x, y = self.data
+            chosen = torch.randperm(len(x), generator=order)[:count]
+            return list(batches((x[chosen.to(x.device)], y[chosen.to(y.device)]), size or count))
         found, seen = [], 0
         for batch in batches(self.data, size or count, order):
             found.append(batch)
-            seen += size or count
+            seen += examples(batch)
             if seen >= count:
                 break
         return found
