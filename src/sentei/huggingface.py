@@ -54,6 +54,7 @@ from sentei.graph.blueprint import (
 from sentei.graph.capture import capture, named_tensors, unwrap
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import Groups
+from sentei.graph.history import integers, remember_integers
 from sentei.graph.surgery import Call, _plan, apply, keep_masks
 from sentei.graph.tape import Node, Tape, Value, flatten
 from sentei.graph.ties import Poly, _attributes, size_of
@@ -261,8 +262,10 @@ class Wording:
         before = None if weightless or not verify else _run(model, *call)
         if not weightless:
             _lend(model, fresh)
+        before_integers = integers(model)
         follow(model, fresh)
         model.config = followed(model.config, config)
+        remember_integers(model, before_integers)
         difference = _other_tensors(model, fresh)
         difference = difference or _difference(capture(model, *call), capture(fresh, *call))
         if difference:

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from sentei.graph.capture import named_tensors
+from sentei.graph.capture import _INTERNAL, _is_config, named_tensors
 from sentei.graph.tape import AttributeKey
 
 if TYPE_CHECKING:
     from sentei.graph.surgery import Surgery
 
-__all__ = ["History", "Past", "compose", "history", "remember"]
+__all__ = [
+    "History", "Past", "compose", "history", "integers", "remember", "remember_integers",
+]  # fmt: skip
 
 _KEY = "_sentei_past"
+_DEEPEST = 4  # attribute, settings inside settings, a list there: as capture looks
 # dimension -> (width before any pruning, kept positions of it)
 Kept = dict[int, tuple[int, Tensor]]
 
@@ -133,6 +136,58 @@ def remember(model: nn.Module, surgery: Surgery) -> None:
             stand_ins.get(key_, ""),
         )
         vars(module)[_KEY] = compose(vars(module).get(_KEY, Past()), new)
+
+
+def integers(model: nn.Module) -> dict[AttributeKey, int]:
+    """Every integer that modules hold, also inside tuples, lists, mappings and settings.
+
+    >>> net = nn.Linear(3, 4)
+    >>> {str(key): value for key, value in integers(net).items()}
+    {'in_features': 3, 'out_features': 4}
+    """
+    found: dict[AttributeKey, int] = {}
+    seen: set[int] = set()
+
+    def visit(value: Any, module: str, path: tuple[Any, ...]) -> None:
+        if type(value) is int:
+            found[AttributeKey(module, path)] = value
+        elif isinstance(value, (list, tuple)):
+            steps: Any = enumerate(value)
+        elif type(value) is dict:
+            steps = value.items()
+        elif not isinstance(value, (Tensor, nn.Module)) and _is_config(value):
+            # Modules share their settings: what changes there is noted once.
+            steps = () if id(value) in seen else vars(value).items()
+            seen.add(id(value))
+        else:
+            return
+        if type(value) is not int and len(path) < _DEEPEST:
+            for step, inside in steps:
+                visit(inside, module, (*path, step))
+
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if key not in _INTERNAL:
+                visit(value, name, (key,))
+    return found
+
+
+def remember_integers(model: nn.Module, before: Mapping[AttributeKey, int]) -> None:
+    """Note what integers became since `before`, where something else than surgery changed them.
+
+    >>> net = nn.Linear(3, 4)
+    >>> before = integers(net)
+    >>> net.heads = 2
+    >>> remember_integers(net, before)
+    >>> history(net).attributes
+    {AttributeKey(module='', path=('heads',)): 2}
+    """
+    modules = dict(model.named_modules())
+    for key, value in integers(model).items():
+        if before.get(key) != value:
+            state = modules[key.module].__dict__
+            new = Past(attributes={key.path: value})
+            state[_KEY] = compose(state.get(_KEY, Past()), new)
 
 
 def history(model: nn.Module) -> History:

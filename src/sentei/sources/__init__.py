@@ -5,7 +5,7 @@ the folder of an earlier `sentei.save`. One file a kind; a further kind is one f
 `KINDS`.
 """
 
-from sentei.sources.source import KINDS, Opened, Source
+from sentei.sources.source import KINDS, Opened, Source, source_of
 from sentei.sources.weights import load_weights
 
-__all__ = ["KINDS", "Opened", "Source", "load_weights"]
+__all__ = ["KINDS", "Opened", "Source", "load_weights", "source_of"]

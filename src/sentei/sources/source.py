@@ -13,11 +13,14 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch import nn
 
+from sentei.graph.capture import unwrap
 from sentei.graph.errors import PruneError, closest
 from sentei.sources.weights import load_weights
 from sentei.storage.files import RECIPE, quoted
 
-__all__ = ["KINDS", "Kind", "Opened", "Source"]
+__all__ = ["KINDS", "Kind", "Opened", "Source", "source_of"]
+
+_KEY = "_sentei_source"  # where a model remembers how it was built; copies remember it, too
 
 
 class Opened(NamedTuple):
@@ -53,7 +56,8 @@ KINDS: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True)
+# Slots: without a `__dict__` this is no settings object whose integers capture would follow.
+@dataclass(frozen=True, slots=True)
 class Source:
     """How a model is built: by whom, its name there, and the options of the builder.
 
@@ -116,21 +120,23 @@ class Source:
         >>> tuple(example.shape), model.fc.out_features
         ((2, 3, 224, 224), 10)
         """
-        kind = _kind(self.kind)
-        model, example = kind.build(self)
-        if weights is not None:
-            load_weights(model, weights)
-        model.eval()
+        model, example = self._built(weights)
         if example is None:
-            example = kind.example(self, model, batch)
+            example = _kind(self.kind).example(self, model, batch)
         return Opened(model, example)
 
     def build(self, weights: str | os.PathLike[str] | None = None) -> nn.Module:
         """The model, in eval mode; as `open`, without the example."""
-        model = _kind(self.kind).build(self).model
+        return self._built(weights).model
+
+    def _built(self, weights: str | os.PathLike[str] | None) -> Opened:
+        made = _kind(self.kind).build(self)
         if weights is not None:
-            load_weights(model, weights)
-        return model.eval()
+            load_weights(made.model, weights)
+        if self.kind != "sentei":  # whose models know their own
+            remember(made.model, self)
+        made.model.eval()
+        return made
 
     def example(self, model: nn.Module | None = None, *, batch: int = 2) -> Any:
         """Example inputs from the model's own metadata, as `example_inputs=` takes them.
@@ -148,7 +154,7 @@ class Source:
         This is what `sentei.load` shrinks and fills.
         """
         with torch.random.fork_rng(devices=[]):
-            return _kind(self.kind).skeleton(self).eval()
+            return remember(_kind(self.kind).skeleton(self).eval(), self)
 
     def origin(self) -> Source | None:
         """Where the unpruned model came from: of an artefact, its own source, if it has one."""
@@ -170,6 +176,21 @@ class Source:
         if unknown or not {"kind", "name"} <= set(data):
             raise PruneError(f"a source has kind, name, options and facts; got {sorted(data)}")
         return cls(**data)
+
+
+def remember(model: nn.Module, source: Source) -> nn.Module:
+    """Note on a model how it was built."""
+    vars(unwrap(model))[_KEY] = source
+    return model
+
+
+def source_of(model: nn.Module) -> Source | None:
+    """How a model was built, if a `Source` or `sentei.load` built it.
+
+    >>> source_of(Source("torchvision", "squeezenet1_1").build())
+    Source(kind='torchvision', name='squeezenet1_1', options={})
+    """
+    return vars(unwrap(model)).get(_KEY)
 
 
 def _kind(name: str) -> Kind:

@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from sentei.graph.blueprint import is_config
 from sentei.graph.capture import _INTERNAL, _is_config, unwrap
 from sentei.graph.errors import PruneError
 from sentei.graph.history import history
@@ -22,13 +23,15 @@ from sentei.storage.files import RECIPE, WEIGHTS, few, locate, quoted, regular, 
 from sentei.storage.saving import dtype_name, names_of, stored_names
 
 if TYPE_CHECKING:  # pydantic waits until something is loaded: `import sentei` stays light
-    from sentei.storage.recipe import Edit, Recipe
+    from sentei.storage.recipe import Edit, Origin, Recipe
 
-__all__ = ["load"]
+__all__ = ["check", "fresh", "load", "masks"]
 
 
-def load(folder: str | os.PathLike[str], model: nn.Module | None = None) -> nn.Module:
-    """Make a freshly built, unpruned model the pruned one that was saved.
+def load(
+    folder: str | os.PathLike[str], model: nn.Module | None = None, *, trust: bool = False
+) -> nn.Module:
+    """The pruned model that was saved: a fresh, unpruned one is built, cut and filled.
 
     No example input is needed and no code of the folder is run: the tensors are cut to the kept
     positions, the model's integers and stand-in modules follow, and the stored weights are put in,
@@ -37,12 +40,17 @@ def load(folder: str | os.PathLike[str], model: nn.Module | None = None) -> nn.M
     Args:
         folder: what `sentei.save` wrote.
         model: built by the code that built the original, in the same dtype; its weights do not
-            matter. Changed in place; device, train mode and `requires_grad` stay its own.
+            matter. Changed in place; device, train mode and `requires_grad` stay its own. Without
+            it, the source in the folder builds one: a model of timm, torchvision or transformers
+            (in eval mode, on the CPU), or the user's own file.
+        trust: run the file that builds the model, where the source is `file.py:function`. It is
+            run only if it is, byte for byte, the file that was used before.
     Returns:
-        `model`.
+        the pruned model: `model`, if that was given.
     Raises:
-        PruneError: there is no such artefact, it is damaged or was tampered with, or it is of
-            another model; says what differs. The model is as before.
+        PruneError: there is no such artefact, it is damaged or was tampered with, it is of
+            another model (says what differs), or it does not say how its model is built and none
+            was given. The model is as before.
 
     >>> import sentei, tempfile
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -61,17 +69,9 @@ def load(folder: str | os.PathLike[str], model: nn.Module | None = None) -> nn.M
     place = locate(folder)
     recipe = parse(place)
     if model is None:
-        raise PruneError(
-            f"load needs the model as it was before pruning: build a fresh {quoted(recipe.model)} "
-            "and pass it as model="
-        )
+        model = fresh(_trusted(recipe, place, trust), recipe)
     root = unwrap(model)
-    _check_tensors(recipe, root)
-    try:
-        positions = recipe.positions()
-    except PruneError as error:
-        raise PruneError(f"{place / RECIPE}: {error}") from None
-    _check_python(recipe, root)
+    positions = check(recipe, root)
     weights = _weights(recipe, place, [len(p) for p in positions])
     kept = {
         name: {d: positions[s] for d, s in enumerate(stored.kept) if s is not None}
@@ -92,6 +92,63 @@ def load(folder: str | os.PathLike[str], model: nn.Module | None = None) -> nn.M
         if isinstance(module, nn.RNNBase):
             module.flatten_parameters()  # cuDNN wants the weights in one piece
     return model
+
+
+def masks(folder: str | os.PathLike[str]) -> list[str]:
+    """Names of the tensors of an artefact whose zeros are pruned weights; see `save`."""
+    from sentei.storage.recipe import parse
+
+    return list(parse(locate(folder)).masks)
+
+
+# -- the fresh model ------------------------------------------------------------------------------
+def _trusted(recipe: Recipe, place: Path, trust: bool) -> Origin:
+    if recipe.source is None:
+        raise PruneError(
+            f"{place} does not say how its model is built (save with source=): build a fresh "
+            f"{quoted(recipe.model)}, as it was before pruning, and pass it as model="
+        )
+    if recipe.source.kind == "file" and not trust:
+        raise PruneError(
+            f"the model of {place} is built by running {quoted(recipe.source.name, 200)}; if you "
+            "trust that file, load with trust=True, or build the model yourself and pass it as "
+            "model="
+        )
+    return recipe.source
+
+
+def fresh(origin: Origin, recipe: Recipe) -> nn.Module:
+    """The unpruned model of the source, in the dtypes of the recipe.
+
+    Raises:
+        PruneError: it cannot be built.
+    """
+    from sentei.sources import Source
+
+    model = Source(**origin.model_dump()).skeleton()
+    known = {dtype_name(d): d for d in vars(torch).values() if isinstance(d, torch.dtype)}
+    for name, (_, tensor) in stored_names(unwrap(model), frozenset(recipe.tensors)).items():
+        stored = recipe.tensors.get(name)
+        if stored is not None and stored.dtype in known and tensor.is_floating_point():
+            tensor.data = tensor.data.to(known[stored.dtype])
+    return model
+
+
+def check(recipe: Recipe, model: nn.Module) -> list[Tensor]:
+    """Make sure that this fresh model is the one the recipe shrinks.
+
+    Returns:
+        the kept positions of every selection.
+    Raises:
+        PruneError: it is not; says what differs. The model is not touched.
+    """
+    _check_tensors(recipe, model)
+    try:
+        positions = recipe.positions()
+    except PruneError as error:
+        raise PruneError(f"{RECIPE}: {error}") from None
+    _check_python(recipe, model)
+    return positions
 
 
 # -- checks: the recipe against the model ---------------------------------------------------------
@@ -199,13 +256,16 @@ def _check_edit(edit: Edit, states: dict[str, dict[str, Any]]) -> None:
         if isinstance(step, str) and step.startswith("__"):
             raise PruneError(f"the recipe edits {where}, which is not Sentei's to edit")
         if isinstance(inside, dict):
-            known = step in inside
+            # A configuration may state a width that it left to its class before.
+            known = step in inside or (is_config(value) and type(step) is str)
+            missing = inside.get(step) is None
         else:
             known = type(step) is int and 0 <= step < len(inside)
+            missing = False
         if not known:
             raise PruneError(f"the recipe edits {where}, but the model has no such attribute")
-        value = inside[step]
-    if type(value) is not int:
+        stated, value = is_config(value) and missing, None if missing else inside[step]
+    if type(value) is not int and not (value is None and stated):
         raise PruneError(
             f"the recipe sets {where} to {edit.value}, but that is a {_kind(value)} "
             "and only plain integers are edited"
@@ -241,6 +301,9 @@ def _weights(recipe: Recipe, place: Path, widths: list[int]) -> dict[str, Tensor
 
 
 def _check_file(recipe: Recipe, path: Path, file: Any, widths: list[int]) -> None:
+    strange = [n for n in recipe.masks if n not in recipe.tensors]
+    if strange:
+        raise PruneError(f"{path.parent / RECIPE}: masks names {quoted(strange[0])}, not stored")
     there = set(file.keys())
     if there != set(recipe.tensors):
         found = [f"{quoted(n)} is missing" for n in recipe.tensors if n not in there]

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import from_json
 from torch import Tensor
 
@@ -25,6 +25,7 @@ from sentei.storage.files import RECIPE, quoted, read
 __all__ = [
     "VERSION",
     "Edit",
+    "Origin",
     "Recipe",
     "Selection",
     "Stored",
@@ -32,9 +33,12 @@ __all__ = [
     "decode",
     "encode",
     "parse",
+    "schema",
 ]
 
-VERSION = 1
+VERSION = 2
+# What each version added to the one before; older folders are read as if it were empty.
+_ADDED = {2: ("source", "masks")}
 # Text, and things in it, at most: beyond what the largest models need, below what hurts to read.
 _BYTES, _THINGS = 256 << 20, 4_000_000
 
@@ -87,16 +91,29 @@ class Weights(_Strict):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+class Origin(_Strict):
+    """Where the unpruned model comes from: a `sentei.Source`, whose fields these are."""
+
+    kind: Literal["timm", "torchvision", "hf", "file"]
+    name: _Name
+    options: dict[_Name, JsonValue] = {}
+    facts: dict[_Name, JsonValue] = {}
+
+
 class Recipe(_Strict):
     """Everything in `sentei.json`.
 
     model: qualified name of the class that was pruned; for messages, it is never imported.
+    source: how the unpruned model is built, where that is known; without it, whoever loads the
+        folder brings the model.
+    masks: names of tensors whose zeros are pruned weights, to be kept at zero by further training.
     asked, reached, seed: of the last pruning, for whoever reads the file.
     """
 
     format: Literal["sentei"]
-    version: Literal[1]
+    version: Literal[2]
     model: _Name
+    source: Origin | None = None
     weights: Weights
     selections: list[Selection]
     tensors: dict[_Name, Stored]
@@ -104,6 +121,7 @@ class Recipe(_Strict):
     swapped: dict[_Name, _Name]
     asked: dict[_Name, float] = {}
     reached: dict[_Name, float] = {}
+    masks: list[_Name] = []
     seed: int | None = None
     versions: dict[_Name, _Name] = {}
 
@@ -172,18 +190,31 @@ def parse(folder: Path) -> Recipe:
     if not isinstance(data, dict) or data.get("format") != "sentei":
         raise PruneError(f"{path} is not a Sentei recipe: it does not say 'format': 'sentei'")
     version = data.get("version")
-    if type(version) is not int or version != VERSION:
+    if type(version) is not int or not 1 <= version <= VERSION:
         newer = type(version) is int and version > VERSION
         raise PruneError(
-            f"{path} has format version {quoted(str(version))}, this Sentei reads {VERSION}"
+            f"{path} has format version {quoted(str(version))}, this Sentei reads 1 to {VERSION}"
             + ("; a newer Sentei wrote it" if newer else "")
         )
+    for later, names in _ADDED.items():
+        early = [name for name in names if name in data and version < later]
+        if early:
+            raise PruneError(f"{path}: {early[0]!r} does not belong in format version {version}")
     try:
-        return Recipe.model_validate(data)
+        return Recipe.model_validate(data | {"version": VERSION})
     except ValidationError as error:
         # By hand: the error's own text would repeat what a stranger wrote, at any length.
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         raise PruneError(f"{path}: {_place(first['loc'])}: {first['msg'][:200]}") from None
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of `sentei.json`, as in `docs/schema/`.
+
+    >>> schema()["required"][:3]
+    ['format', 'version', 'model']
+    """
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | Recipe.model_json_schema()
 
 
 def _place(steps: Sequence[Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from sentei.graph.capture import named_tensors, unwrap
-from sentei.graph.errors import PruneError
+from sentei.graph.errors import PruneError, closest
 from sentei.graph.history import History, history
 from sentei.graph.surgery import Surgery
 from sentei.storage.files import RECIPE, WEIGHTS, few, replace, sha256
 
 if TYPE_CHECKING:  # pydantic waits until something is saved: `import sentei` stays light
     from sentei.prune import Result
-    from sentei.storage.recipe import Recipe
+    from sentei.sources import Source
+    from sentei.storage.recipe import Origin, Recipe
 
 __all__ = ["dtype_name", "names_of", "save", "stored_names"]
 
@@ -32,6 +33,8 @@ def save(
     folder: str | os.PathLike[str],
     *,
     model: nn.Module | None = None,
+    source: Source | str | None = None,
+    masks: Iterable[str] = (),
 ) -> Path:
     """Write a pruned model as a folder: `model.safetensors` and `sentei.json`. No pickle.
 
@@ -47,11 +50,16 @@ def save(
             at any moment it is the old one or the new one.
         model: the pruned model, where `what` does not hold it (a surgery, or a copy that was
             trained elsewhere).
+        source: how the unpruned model is built, so that `sentei.load(folder)` needs nothing else:
+            a `sentei.Source` or its text, such as "timm:resnet18". Models built by a source or by
+            `sentei.load` know theirs.
+        masks: names of tensors whose zeros are pruned weights and should stay zero in training.
     Returns:
         the folder.
     Raises:
         PruneError: nothing was pruned, the model was changed in ways the recipe cannot tell, the
-            folder holds other files, or writing failed. What was there is there still.
+            source builds another model, the folder holds other files, or writing failed. What was
+            there is there still.
 
     >>> import sentei, tempfile
     >>> def build():
@@ -70,7 +78,8 @@ def save(
     past = history(root)
     _check_known(what, past)
     tensors = _tensors_to_store(root, past)
-    recipe = _recipe(root, past, tensors, what)
+    recipe = _recipe(root, past, tensors, what, masks)
+    recipe = recipe.model_copy(update={"source": _origin(recipe, root, source)})
 
     def fill(new: Path) -> None:
         file = new / WEIGHTS
@@ -188,11 +197,34 @@ def _tensors_to_store(model: nn.Module, past: History) -> dict[str, tuple[str, T
     return tensors
 
 
+def _origin(recipe: Recipe, model: nn.Module, given: Source | str | None) -> Origin | None:
+    """The source to write down, once it is known to build what this recipe shrinks."""
+    from sentei.sources import Source, source_of
+    from sentei.storage.loading import check, fresh
+    from sentei.storage.recipe import Origin
+
+    source = Source.of(given) if isinstance(given, str) else given or source_of(model)
+    source = None if source is None else source.origin()
+    if source is None:
+        return None
+    origin = Origin(kind=source.kind, name=source.name, options=source.options, facts=source.facts)
+    if source.kind == "file":
+        return origin  # building would run the user's file once more; loading checks as well
+    try:
+        check(recipe, fresh(origin, recipe))
+    except PruneError as error:
+        if given is None:
+            return None  # changed since it was built (a new head, say): whoever loads brings it
+        raise PruneError(f"source={str(source)!r} does not build this model: {error}") from None
+    return origin
+
+
 def _recipe(
     model: nn.Module,
     past: History,
     tensors: dict[str, tuple[str, Tensor]],
     what: Result | Surgery | nn.Module,
+    masks: Iterable[str],
 ) -> Recipe:
     from sentei.storage.recipe import VERSION, Edit, Recipe, Selection, Stored, Weights, encode
 
@@ -227,6 +259,7 @@ def _recipe(
         weights=Weights(file=WEIGHTS, bytes=0, sha256="0" * 64),
         selections=[Selection(size=size, kept=kept) for size, kept in table],
         tensors=stored,
+        masks=_masked(masks, tensors),
         attributes=[
             Edit(module=key.module, path=list(key.path), value=value)
             for key, value in past.attributes.items()
@@ -240,6 +273,14 @@ def _recipe(
         },
         **facts,
     )
+
+
+def _masked(names: Iterable[str], tensors: dict[str, tuple[str, Tensor]]) -> list[str]:
+    names = [names] if isinstance(names, str) else list(names)
+    for name in names:
+        if name not in tensors:
+            raise PruneError(f"masks: no tensor {name!r} to store; {closest(name, tensors)}")
+    return names
 
 
 def _version(package: str) -> str:
