@@ -54,6 +54,9 @@ class Hook:
         """The optimiser has moved the weights (or was left out)."""
         self.step += 1
 
+    def after_epoch(self, loss: float) -> None:
+        """The data has been gone through once more, with this mean training loss."""
+
     def finish(self) -> None:
         """After the last step, also after `Stop`; not after an error."""
 
@@ -95,6 +98,10 @@ class Hooks(Hook):
         super().after_step()
         for hook in self.hooks:
             hook.after_step()
+
+    def after_epoch(self, loss: float) -> None:
+        for hook in self.hooks:
+            hook.after_epoch(loss)
 
     def finish(self) -> None:
         for hook in self.hooks:

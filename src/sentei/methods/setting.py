@@ -6,7 +6,7 @@ the recovery are the setting's, not the method's, and what they cost is written 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,7 @@ class Setting:
     initial: the weights training started from, for methods that rewind.
     calibration: how many training examples criteria may look at.
     protect: weights or modules that stay whole.
+    trainer: what carries a training out, called as `sentei.recovery.train` is.
     logs: every training done so far, in order.
     """
 
@@ -59,6 +60,7 @@ class Setting:
     protect: tuple[str, ...] = ()
     seed: int = 0
     progress: Any = False
+    trainer: Callable[..., Log] = train
     logs: list[Log] = field(default_factory=list)
 
     # -- what there is ------------------------------------------------------------------------
@@ -135,7 +137,7 @@ class Setting:
         """Train by the dense network's recipe (or another), holding `masks`. See `train`."""
         self.need_data()
         hooks = [*hooks, *([MaskHook(masks)] if masks is not None else [])]
-        log = train(
+        log = self.trainer(
             self.model,
             self.data,
             recipe or self.recipe,

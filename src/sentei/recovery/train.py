@@ -187,6 +187,7 @@ def train(
                 if seen:
                     losses.append(summed / seen)
                     tick(f"loss {summed / seen:.4f}")
+                    hook.after_epoch(losses[-1])
                 if stopped:
                     break
             hook.finish()
