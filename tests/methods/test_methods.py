@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from sentei.allocation import Target
 from sentei.graph.errors import PruneError
 from sentei.methods import METHODS, Setting, apply, by_name
 from sentei.recovery.train import Recipe, train
@@ -31,10 +32,19 @@ def setting(method: str, density: float = 0.25, seed: int = 0) -> Setting:
     initial = copy.deepcopy(model.state_dict())
     if METHODS[method].starts == "trained":
         train(model, toy(), SHORT, seed=seed)
+    units = METHODS[method].structure in ("channel", "head", "layer")
     return Setting(
-        model, toy(), density=density, recipe=SHORT, tuning=SHORT, initial=initial,
-        example=toy()[0][:1], calibration=64, seed=seed,
-    )  # fmt: skip
+        model,
+        toy(),
+        density=density,
+        target=Target(params=0.5) if units else None,
+        recipe=SHORT,
+        tuning=SHORT,
+        initial=initial,
+        example=toy()[0][:1],
+        calibration=64,
+        seed=seed,
+    )
 
 
 MASKED = [name for name, m in METHODS.items() if m.structure == "weight"]
@@ -50,6 +60,15 @@ def test_it_reaches_its_density_and_masked_weights_are_zero(name):
     parameters = dict(given.model.named_parameters())
     for weight, mask in outcome.masks.items():
         assert not parameters[weight][~mask].count_nonzero()
+
+
+@pytest.mark.parametrize("name", [n for n, m in METHODS.items() if m.structure == "channel"])
+def test_it_reaches_its_budget_by_removing_units(name):
+    given = setting(name)
+    before = sum(p.numel() for p in given.model.parameters())
+    outcome = apply(METHODS[name], given)
+    assert outcome.masks is None and outcome.params <= 0.5 * before
+    given.model(toy()[0])
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -13,18 +13,18 @@ from sentei.methods.gradient import GRADIENT
 from sentei.methods.lottery import LOTTERY
 from sentei.methods.magnitude import MAGNITUDE
 from sentei.methods.setting import Setting
+from sentei.methods.units import UNITS
 
 __all__ = ["METHODS", "Method", "Outcome", "Setting", "apply", "by_name", "method"]
 
-METHODS: dict[str, Method] = {**MAGNITUDE, **GRADIENT, **LOTTERY}
+METHODS: dict[str, Method] = {**MAGNITUDE, **GRADIENT, **LOTTERY, **UNITS}
 
 
 def by_name(which: str | Method) -> Method:
     """A method by its id; a `Method` is taken as it is.
 
-    >>> by_name("han-magnitud")
-    Traceback (most recent call last):
-    sentei.graph.errors.PruneError: unknown method 'han-magnitud'; closest: 'han-magnitude'
+    Raises:
+        PruneError: there is none of that name; names the closest.
     """
     if isinstance(which, Method):
         return which
