@@ -453,7 +453,7 @@ def test_the_last_layer_stays():
 def test_verification_finds_what_the_tape_cannot(monkeypatch):
     model, args, kwargs = built("plain")
     before = snapshot(model)
-    resize = sentei.graph.layers._resize
+    resize = sentei.graph.layers.edit.resize
 
     def clumsy(model, name, change):
         found = resize(model, name, change)
@@ -461,11 +461,64 @@ def test_verification_finds_what_the_tape_cannot(monkeypatch):
         return found
 
     bias = model.inp.bias.data.clone()
-    monkeypatch.setattr(sentei.graph.layers, "_resize", clumsy)
+    monkeypatch.setattr(sentei.graph.layers.edit, "resize", clumsy)
     with pytest.raises(VerificationError, match=r"the original with blocks\.1 silenced by"):
         delete_layer(model, "blocks.1", args=args, kwargs=kwargs)
     model.inp.bias.data = bias
     assert same(snapshot(model), before)
+
+
+@pytest.mark.parametrize("hide", ["head", "branch"])
+def test_weights_that_hide_a_layer_are_replaced_for_the_comparison(hide):
+    model, args, kwargs = built("plain")
+    hidden = model.head if hide == "head" else model.blocks[1].down
+    with torch.no_grad():
+        hidden.weight.zero_()
+        hidden.bias.zero_()
+    weights = {id(p): p.clone() for p in model.parameters()}
+    report = delete_layer(model, "blocks.1", args=args, kwargs=kwargs).verification
+    assert report.passed
+    assert report.conclusive
+    assert report.perturbed
+    assert all(torch.equal(p, weights[id(p)]) for p in model.parameters())
+
+
+def test_a_wrong_deletion_does_not_hide_behind_the_weights(monkeypatch):
+    model, args, kwargs = built("plain")
+    torch.nn.init.zeros_(model.head.weight)
+    before = snapshot(model)
+    resize = sentei.graph.layers.edit.resize
+
+    def clumsy(model, name, change):  # takes the next one as well
+        return resize(model, name, lambda items, i: change(items, i)[:-1])
+
+    monkeypatch.setattr(sentei.graph.layers.edit, "resize", clumsy)
+    with pytest.raises(VerificationError, match=r"the original with blocks\.1 silenced by"):
+        delete_layer(model, "blocks.1", args=args, kwargs=kwargs)
+    assert same(snapshot(model), before)
+
+
+def test_the_optimiser_forgets_a_deleted_layer():
+    model, args, kwargs = built("plain")
+    optimizer = torch.optim.Adam(
+        [{"params": model.blocks.parameters(), "lr": 0.1}, {"params": model.head.parameters()}]
+    )
+    model(*args, **kwargs).sum().backward()
+    optimizer.step()
+    kept = {id(p): optimizer.state[p]["exp_avg"] for p in model.blocks[2].parameters()}
+    gone = list(model.blocks[1].parameters())
+    with pytest.raises(PruneError):
+        delete_layer(model, "inp", args=args, kwargs=kwargs, optimizer=optimizer)
+    assert gone[0] in optimizer.state
+    delete_layer(model, "blocks.1", args=args, kwargs=kwargs, optimizer=optimizer)
+    first, second = (group["params"] for group in optimizer.param_groups)
+    assert [id(p) for p in first] == [id(p) for p in model.blocks.parameters()]
+    assert [id(p) for p in second] == [id(p) for p in model.head.parameters()]
+    assert not any(p in optimizer.state for p in gone)
+    moved = list(model.blocks[1].parameters())
+    assert all(optimizer.state[p]["exp_avg"] is kept[id(p)] for p in moved)
+    model(*args, **kwargs).sum().backward()
+    optimizer.step()
 
 
 # --- units by hand: everything coupled follows ---------------------------------------------------

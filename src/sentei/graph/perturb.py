@@ -56,15 +56,16 @@ def perturbed(model: nn.Module, attempt: int) -> dict[str, Tensor]:
 
 
 @contextmanager
-def substituted(model: nn.Module, weights: Mapping[str, Tensor]) -> Iterator[None]:
+def substituted(
+    parameters: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor]
+) -> Iterator[None]:
     """Inside, the parameters named have these values.
 
     >>> layer = nn.Linear(1, 1, bias=False)
-    >>> with substituted(layer, {"weight": torch.full((1, 1), 3.0)}):
+    >>> with substituted(dict(layer.named_parameters()), {"weight": torch.full((1, 1), 3.0)}):
     ...     layer(torch.ones(1)).item()
     3.0
     """
-    parameters = dict(model.named_parameters())
     before = {name: parameters[name].data for name in weights}
     try:
         for name, values in weights.items():

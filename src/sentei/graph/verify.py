@@ -117,7 +117,7 @@ def silenced_outputs(
         return reference
     for attempt in range(ATTEMPTS):
         weights = perturbed(model, attempt)
-        with substituted(model, weights):
+        with substituted(dict(model.named_parameters()), weights):
             second = _silenced(model, analysis, masks, call)
         if second.tells:
             return replace(reference, second=replace(second, weights=weights))
@@ -144,10 +144,10 @@ def _silenced(
             silencer.current = current
             outputs = model(*args, **kwargs)
         found = [(path, t.detach().clone()) for path, t in tensors_in(outputs)]
-    return Reference(found, moved=_differ(plain, found))
+    return Reference(found, moved=outputs_differ(plain, found))
 
 
-def _differ(a: list[tuple[str, Tensor]], b: list[tuple[str, Tensor]]) -> bool:
+def outputs_differ(a: list[tuple[str, Tensor]], b: list[tuple[str, Tensor]]) -> bool:
     return not all(
         x.shape == y.shape and torch.equal(x.nan_to_num(), y.nan_to_num())
         for (_, x), (_, y) in zip(a, b, strict=False)
@@ -177,7 +177,7 @@ def compare(
     report = _compare(model, reference, call, tolerance)
     if reference.second is None:
         return report
-    with substituted(model, weights(reference.second.weights)):
+    with substituted(dict(model.named_parameters()), weights(reference.second.weights)):
         second = _compare(model, reference.second, call, tolerance)
     return replace(
         report, error=max(report.error, second.error), conclusive=second.conclusive, perturbed=True
@@ -204,7 +204,7 @@ def _compare(
             )
         if not new.is_floating_point() and not new.is_complex():
             continue
-        lowest = max(lowest, _TOLERANCE.get(new.dtype, 1e-6))
+        lowest = max(lowest, TOLERANCE.get(new.dtype, 1e-6))
         worst = max(worst, difference(new, old))
     return Verification(
         worst,
@@ -235,7 +235,7 @@ def difference(new: Tensor, old: Tensor) -> float:
 
 
 # Rounding of a deep network's activations, with room: the order of summation differs.
-_TOLERANCE = {
+TOLERANCE = {
     torch.float64: 1e-6,
     torch.float32: 1e-3,
     torch.float16: 5e-2,

@@ -1,0 +1,203 @@
+"""Change lists of layers, with the counts, numbers and configurations that speak of them."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from sentei.graph.blueprint import (
+    blueprint,
+    changed,
+    configured,
+    follow,
+    followed,
+    read_back,
+    saved_shapes,
+)
+from sentei.graph.errors import PruneError, closest
+from sentei.graph.layers.silent import Silent
+from sentei.graph.layers.watch import NUMBERS, is_list, join
+from sentei.graph.surgery import _config_states
+
+_DEPTHS = re.compile(r"layer|depth|block")
+
+
+@contextmanager
+def all_or_nothing(*models: nn.Module) -> Iterator[None]:
+    """Everything as before if anything inside raises."""
+    parts = [(m, dict(vars(m))) for model in models for m in model.modules()]
+    stores = [
+        (vars(m)[key], dict(vars(m)[key]))
+        for m, _ in parts
+        for key in ("_modules", "_parameters", "_buffers")
+    ]
+    configs = [state for model in models for state in _config_states(model)]
+    try:
+        yield
+    except BaseException:
+        for module, state in parts:
+            vars(module).clear()
+            vars(module).update(state)
+        for store, items in stores:
+            store.clear()
+            store.update(items)
+        for owner, saved in configs:
+            if isinstance(owner, list):
+                owner[:] = saved
+            else:
+                target = owner if isinstance(owner, dict) else vars(owner)
+                target.clear()
+                target.update(saved)
+        raise
+
+
+def submodule(model: nn.Module, name: str) -> nn.Module:
+    try:
+        return model.get_submodule(name)
+    except AttributeError:
+        known = [n for n, _ in model.named_modules() if n]
+        raise PruneError(f"no module {name!r}; {closest(name, known)}") from None
+
+
+def put(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, key = name.rpartition(".")
+    model.get_submodule(parent)._modules[key] = module
+
+
+def resize(
+    model: nn.Module,
+    name: str,
+    change: Callable[[list[nn.Module], int], list[nn.Module]],
+) -> str:
+    """Change the list that `name` is in; counts, numbers and configuration follow.
+
+    Returns the name behind `name` afterwards.
+    """
+    where, _, key = name.rpartition(".")
+    container = model.get_submodule(where)
+    if not is_list(container):
+        raise PruneError(
+            f"{name!r} is not an element of a ModuleList or Sequential but of "
+            f"{type(container).__name__}"
+        )
+    keys = list(container._modules)
+    before = [m for m in container._modules.values() if m is not None]
+    at = keys.index(key) if key else -1
+    numbered = _numbered(before)
+    after = change(before, at)
+    if not after:
+        raise PruneError(f"{name}: the last element of {where or 'the model'} must stay")
+    config = _stated(model, len(before), len(after), at) if configured(model) else None
+    if keys == [str(i) for i in range(len(keys))]:
+        names = [str(i) for i in range(len(after))]
+    else:  # a Sequential with names of its own keeps them
+        by_id = dict(zip(map(id, before), keys, strict=True))
+        free = (str(i) for i in itertools.count() if str(i) not in keys)
+        names = [by_id.get(id(m)) or next(free) for m in after]
+    container._modules.clear()
+    container._modules.update(zip(names, after, strict=True))
+    _renumber(after, numbered)
+    owner = model.get_submodule(where.rpartition(".")[0]) if where else model
+    for attribute, value in list(vars(owner).items()):
+        if type(value) is int and value == len(before) and _DEPTHS.search(attribute):
+            vars(owner)[attribute] = len(after)
+    if config is not None:
+        _settle(model, config)
+    return join(where, names[at + 1]) if at + 1 < len(names) else join(where, names[-1])
+
+
+def _numbered(items: list[nn.Module]) -> list[tuple[str, str]]:
+    """(module, attribute) inside the elements that hold the element's own number."""
+    found: list[tuple[str, str]] = []
+    if len(items) < 2:
+        first = {(n, k) for n, m in items[0].named_modules() for k in vars(m)} if items else set()
+        return [(n, k) for n, k in first if NUMBERS.search(k)]
+    held: dict[tuple[str, str], dict[int, Any]] = {}
+    for i, item in enumerate(items):
+        for name, module in item.named_modules():
+            for key, value in vars(module).items():
+                if type(value) is int and NUMBERS.search(key):
+                    held.setdefault((name, key), {})[i] = value
+    for where, values in held.items():
+        if all(value == i for i, value in values.items()):
+            found.append(where)
+    return found
+
+
+def _renumber(items: list[nn.Module], numbered: list[tuple[str, str]]) -> None:
+    for i, item in enumerate(items):
+        parts = dict(item.named_modules())
+        for name, key in numbered:
+            state: dict[str, Any] = parts[name].__dict__ if name in parts else {}
+            if type(state.get(key)) is int:
+                state[key] = i
+
+
+def close_ranks(model: nn.Module, gone: Mapping[str, list[int]]) -> None:
+    """Numbers behind those that are gone move up, so that caches are filled from the first on."""
+    for key, numbers in gone.items():
+        for module in model.modules():
+            value = vars(module).get(key)
+            # Only who still works by that number counts: layers around keep theirs.
+            if type(value) is int and not isinstance(module, Silent) and _attends(module):
+                vars(module)[key] = value - sum(n < value for n in numbers)
+
+
+def _attends(module: nn.Module) -> bool:
+    """Whether a module is one of those that fill a cache: it has no numbered parts of its own."""
+    return not any(
+        type(n) is int and NUMBERS.search(k)
+        for part in module.modules()
+        if part is not module
+        for k, n in vars(part).items()
+    )
+
+
+def _stated(model: nn.Module, old: int, new: int, at: int) -> list[Any]:
+    """Configurations in which a depth of `old` became `new`, nearest first."""
+    base = model.config
+    ints = [k for k, n in vars(base).items() if type(n) is int and n == old and _DEPTHS.search(k)]
+    lists = [
+        k
+        for k, n in vars(base).items()
+        if isinstance(n, (list, tuple)) and len(n) == old and _DEPTHS.search(k)
+    ]
+    out = []
+    for size in (1, 2):
+        for some in itertools.combinations(ints, size):
+            changes: dict[tuple[Any, ...], Any] = {(k,): new for k in some}
+            for key in lists:
+                items = list(getattr(base, key))
+                if new < old:
+                    del items[at]
+                else:
+                    items.insert(at + 1, items[max(at, 0)])
+                changes[(key,)] = type(getattr(base, key))(items)
+            out.append(changed(base, changes))
+    return out
+
+
+def _settle(model: nn.Module, options: list[Any]) -> None:
+    """Write the first configuration that describes the model.
+
+    Where none does (parts were replaced before), its code still reads the lists of layers: then
+    the change that leaves no choice is written, and otherwise nothing.
+    """
+    wanted = saved_shapes(model)
+    for config in options:
+        try:
+            fresh = blueprint(type(model), read_back(config))
+        except Exception:
+            # What its class objects to is no option.
+            continue
+        if saved_shapes(fresh) == wanted:
+            follow(model, fresh)
+            followed(model.config, config)
+            return
+    if len(options) == 1:
+        followed(model.config, options[0])
