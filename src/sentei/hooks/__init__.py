@@ -23,5 +23,6 @@ yours:
 
 from sentei.hooks.base import Hook, Hooks, Stop
 from sentei.hooks.mask import MaskHook
+from sentei.hooks.snapshot import Snapshot
 
-__all__ = ["Hook", "Hooks", "MaskHook", "Stop"]
+__all__ = ["Hook", "Hooks", "MaskHook", "Snapshot", "Stop"]

@@ -1,7 +1,14 @@
 """Lottery tickets, supermasks, and training that stays sparse throughout."""
 
 from sentei.methods.base import Method
+from sentei.methods.lottery.lr_rewind import lr_rewind
+from sentei.methods.lottery.lth_imp import lth_imp
+from sentei.methods.lottery.lth_rewind import lth_rewind
 
 __all__ = ["LOTTERY"]
 
-LOTTERY: dict[str, Method] = {}
+LOTTERY: dict[str, Method] = {
+    "lth-imp": lth_imp,
+    "lth-rewind": lth_rewind,
+    "lr-rewind": lr_rewind,
+}
