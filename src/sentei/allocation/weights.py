@@ -39,7 +39,32 @@ def uniform(shapes: Shapes, density: float) -> dict[str, float]:
     return dict.fromkeys(shapes, density)
 
 
-DENSITIES: dict[str, Callable[[Shapes, float], dict[str, float]]] = {"uniform": uniform}
+def erk(shapes: Shapes, density: float) -> dict[str, float]:
+    """Erdős–Rényi with kernel: d_l = min(1, ε · Σ_i shape_i / Π_i shape_i).
+
+    ε is such that Σ_l d_l n_l = density · N; layers that would exceed 1 are dense, and the rest is
+    solved again without them.
+
+    Source: Evci et al. 2020, arXiv:1911.11134, section 3 (1).
+
+    >>> {n: round(d, 3) for n, d in erk({"a": (2, 2), "b": (20, 20)}, 0.2).items()}
+    {'a': 1.0, 'b': 0.192}
+    """
+    ratio = {n: sum(s) / prod(s) for n, s in shapes.items()}
+    budget = density * sum(prod(s) for s in shapes.values())
+    dense: set[str] = set()
+    while len(dense) < len(shapes):
+        rest = [n for n in shapes if n not in dense]
+        left = budget - sum(prod(shapes[n]) for n in dense)
+        epsilon = left / sum(ratio[n] * prod(shapes[n]) for n in rest)
+        above = {n for n in rest if epsilon * ratio[n] > 1}
+        if not above:
+            return {n: 1.0 if n in dense else epsilon * ratio[n] for n in shapes}
+        dense |= above
+    return dict.fromkeys(shapes, 1.0)
+
+
+DENSITIES: dict[str, Callable[[Shapes, float], dict[str, float]]] = {"uniform": uniform, "erk": erk}
 """How a density of the whole is spread over layers, by shapes alone."""
 
 
