@@ -22,7 +22,8 @@ yours:
 """
 
 from sentei.hooks.base import Hook, Hooks, Stop
+from sentei.hooks.dynamic_sparse import DynamicSparse
 from sentei.hooks.mask import MaskHook
 from sentei.hooks.snapshot import Snapshot
 
-__all__ = ["Hook", "Hooks", "MaskHook", "Snapshot", "Stop"]
+__all__ = ["DynamicSparse", "Hook", "Hooks", "MaskHook", "Snapshot", "Stop"]

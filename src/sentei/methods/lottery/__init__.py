@@ -4,6 +4,8 @@ from sentei.methods.base import Method
 from sentei.methods.lottery.lr_rewind import lr_rewind
 from sentei.methods.lottery.lth_imp import lth_imp
 from sentei.methods.lottery.lth_rewind import lth_rewind
+from sentei.methods.lottery.rigl import rigl
+from sentei.methods.lottery.set import set_
 
 __all__ = ["LOTTERY"]
 
@@ -11,4 +13,6 @@ LOTTERY: dict[str, Method] = {
     "lth-imp": lth_imp,
     "lth-rewind": lth_rewind,
     "lr-rewind": lr_rewind,
+    "set": set_,
+    "rigl": rigl,
 }
