@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor, nn
 
-from sentei.batches import Batch, Data, Loss, batches, in_memory, loss_of, size, steps, to_device
+from sentei.batches import Batch, Data, Loss, batches, in_memory, size, steps
 from sentei.graph.errors import closest
 from sentei.hooks.base import Hook, Hooks, Stop
+from sentei.recovery.place import placed
 
 __all__ = ["OPTIMIZERS", "SCHEDULES", "Log", "Recipe", "TrainingError", "progress_bar", "train"]
 
@@ -90,6 +92,7 @@ def train(
     start: int = 0,
     stop: int | None = None,
     progress: bool | Progress = False,
+    accelerator: Any = None,
 ) -> Log:
     """Train `model` in place.
 
@@ -109,9 +112,13 @@ def train(
         start, stop: the steps to take, [start, stop) of the recipe's; all by default. Late
             rewinding trains [0, k), and later [k, end) anew. Needs data whose length is known.
         progress: show a bar; or a running `rich.progress.Progress` to add a line to.
+        accelerator: an `accelerate.Accelerator`, for other devices, mixed precision and several
+            processes. Each process takes its share of every batch, so that the gradients are those
+            of one process (batch-norm statistics are each process's own).
     Raises:
         TrainingError: the loss became nan or infinite. The weights are those before that step.
         ValueError: no data, lengths that differ, nothing to train, an unknown schedule.
+        PruneError: hooks together with FSDP, which spreads parameters over processes.
     """
     factor = _named(recipe.schedule, SCHEDULES, "schedule")
     make = _named(recipe.optimizer, OPTIMIZERS, "optimizer")
@@ -121,9 +128,9 @@ def train(
             f"{type(model).__name__} has nothing to train: no parameter has requires_grad=True"
         )
     check_data(data)
-    device = trained[0].device
-    optimiser = make(trained, recipe)
     hook = hooks if isinstance(hooks, Hook) else Hooks(hooks)
+    place = placed(model, accelerator, hooked=bool(getattr(hook, "hooks", True)))
+    optimiser = place.prepare(make(trained, recipe))
     an_epoch = steps(data, recipe.batch_size)
     total = an_epoch * recipe.epochs
     if not an_epoch and (start or stop is not None):
@@ -134,10 +141,9 @@ def train(
 
     # What was in eval mode, such as a frozen batch-norm, is in eval mode again afterwards.
     flags = {module: module.training for module in model.modules()}
-    accelerators = [device] if device.type == "cuda" else []
     with (
         _bar(progress, f"training {type(model).__name__}", recipe.epochs, first_epoch) as tick,
-        torch.random.fork_rng(devices=accelerators),
+        torch.random.fork_rng(devices=place.cuda),
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
     ):
         model.train()
@@ -161,18 +167,18 @@ def train(
                     done = epoch + (step / an_epoch if an_epoch else 0)
                     for group in optimiser.param_groups:
                         group["lr"] = recipe.lr * factor(done / recipe.epochs)
-                    batch = to_device(batch, device)
-                    value = loss_of(model, batch, loss)
-                    if not torch.isfinite(value):
-                        raise _diverged(value.item(), batch, epoch, step, recipe.lr)
+                    value = place.loss(batch, loss)
+                    number = value.item()
+                    if not math.isfinite(number):
+                        raise _diverged(number, batch, epoch, step, recipe.lr)
                     optimiser.zero_grad(set_to_none=True)
-                    (value + hook.penalty()).backward()
+                    place.backward(value + hook.penalty())
                     if hook.before_step():
                         optimiser.step()
                     taken += 1
                     count = size(batch)
                     seen += count
-                    summed += value.item() * count
+                    summed += number * count
                     try:
                         hook.after_step()
                     except Stop:
