@@ -42,9 +42,9 @@ def criterion(which: str | Callable[[Group, Evidence], Tensor]) -> Criterion:
     Names of per-weight saliencies (`sentei.criteria.weights.SALIENCIES`) are criteria, too: they
     are summed over everything that goes with a unit.
 
-    >>> criterion("tailor")
+    >>> criterion("scale")
     Traceback (most recent call last):
-    sentei.graph.errors.PruneError: unknown criterion 'tailor'; closest: 'taylor'
+    sentei.graph.errors.PruneError: unknown criterion 'scale'; closest: 'bn-scale'
     """
     if callable(which):
         return which

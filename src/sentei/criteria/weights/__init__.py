@@ -20,8 +20,14 @@ from collections.abc import Callable
 from torch import Tensor
 
 from sentei.criteria.evidence import Criterion, Evidence
+from sentei.criteria.weights.fisher import fisher_diagonal, obd
+from sentei.criteria.weights.grasp import grasp
 from sentei.criteria.weights.magnitude import magnitude
+from sentei.criteria.weights.ntk_sap import ntk_sap
 from sentei.criteria.weights.random import random
+from sentei.criteria.weights.snip import snip
+from sentei.criteria.weights.synflow import synflow
+from sentei.criteria.weights.taylor import taylor_abs, taylor_second, taylor_sq
 from sentei.graph.errors import PruneError, closest
 from sentei.graph.groups import Group
 
@@ -30,8 +36,17 @@ __all__ = ["SALIENCIES", "Saliency", "saliency", "unitwise", "weigh"]
 Saliency = Callable[[Evidence], dict[str, Tensor]]
 
 SALIENCIES: dict[str, Saliency] = {
+    "fisher-diag": fisher_diagonal,
+    "grasp": grasp,
     "magnitude": magnitude,
+    "ntk-sap": ntk_sap,
+    "obd": obd,
     "random-weights": random,
+    "snip": snip,
+    "synflow": synflow,
+    "taylor-abs": taylor_abs,
+    "taylor-second": taylor_second,
+    "taylor-sq": taylor_sq,
 }
 
 

@@ -1,0 +1,59 @@
+"""Card B9."""
+
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sentei.allocation.weights import select
+from sentei.criteria.derivatives import gradient, hessian_times
+from sentei.criteria.weights import weigh
+from sentei.criteria.weights.grasp import grasp
+from sentei.graph.errors import PruneError
+from tests.methods.gradient.nets import batch, evidence, mlp
+
+
+def test_the_product_agrees_with_finite_differences():
+    model, data = mlp(6, 9, 3), batch(20, 6)
+    about = evidence(model, data)
+    grads, step, ends = gradient(about), 1e-5, []
+    for sign in (1, -1):
+        moved = mlp(6, 9, 3)
+        with torch.no_grad():
+            for name, p in moved.named_parameters():
+                if name in grads:
+                    p.add_(sign * step * grads[name])
+        ends.append(gradient(evidence(moved, data)))
+    product = hessian_times(about, grads)
+    for name in grads:
+        want = (ends[0][name] - ends[1][name]) / (2 * step)
+        torch.testing.assert_close(product[name], want, rtol=1e-5, atol=1e-10)
+
+
+def test_scores_are_weight_times_product_with_both_signs_however_the_batch_is_split():
+    model, (x, y) = mlp(6, 9, 3), batch(20, 6)
+    whole = grasp(evidence(model, (x, y)))
+    halves = grasp(evidence(model, [(x[:10], y[:10]), (x[10:], y[10:])]))
+    for name, scores in whole.items():
+        torch.testing.assert_close(scores, halves[name], rtol=1e-9, atol=1e-16)
+        assert (scores > 0).any() and (scores < 0).any()
+
+
+def test_the_temperature_makes_the_softmax_even():
+    """d CE(z / T) / dz = (softmax(z / T) - onehot) / T, close to (1/K - onehot) / T."""
+    (z, y), temperature = batch(5, 3), 1e6
+    z.requires_grad_()
+    F.cross_entropy(z / temperature, y, reduction="sum").backward()
+    want = (1 / 3 - F.one_hot(y, 3).double()) / temperature
+    torch.testing.assert_close(z.grad, want, rtol=1e-4, atol=0)
+    model, data = mlp(6, 9, 3), batch(20, 6)
+    masks = [
+        select(weigh(partial(grasp, temperature=t), evidence(model, data)), 0.3) for t in (200, 1)
+    ]
+    assert not masks[0].equal(masks[1])
+
+
+def test_it_needs_a_loss_to_cool():
+    with pytest.raises(PruneError, match="grasp needs loss="):
+        grasp(evidence(mlp(6, 9, 3), batch(20, 6), None))
