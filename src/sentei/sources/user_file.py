@@ -16,7 +16,7 @@ from torch import nn
 from sentei.graph.errors import PruneError, closest
 from sentei.sources.source import Opened, Source
 
-__all__ = ["build", "describe", "example", "skeleton"]
+__all__ = ["build", "describe", "example", "run_function", "skeleton"]
 
 
 def describe(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -35,7 +35,7 @@ def build(source: Source) -> Opened:
             f"{path} is not the file it was when this source was written down (its SHA-256 "
             "differs); if that is meant, build the model yourself and pass it as model="
         )
-    made = _call(_find(Path(path)), code, function, source.options)
+    made = run_function(_find(Path(path)), function, source.options, code)
     if isinstance(made, nn.Module):
         return Opened(made, None)
     if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module):
@@ -68,8 +68,17 @@ def _read(path: Path) -> bytes:
         raise PruneError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def _call(path: Path, code: bytes, function: str, options: dict[str, Any]) -> Any:
-    """Run these bytes as a module of their own, then its function."""
+def run_function(
+    path: Path, function: str, options: dict[str, Any] | None = None, code: bytes | None = None
+) -> Any:
+    """What a function of a file returns. Runs the file as a module of its own first.
+
+    Args:
+        options: keyword arguments of the function. code: the file's bytes, where they were read.
+    Raises:
+        PruneError: the file cannot be read, has no such function, or raises; says in which line.
+    """
+    code = _read(path) if code is None else code
     name = f"sentei_user_{path.stem}"
     module = types.ModuleType(name)
     module.__file__ = str(path)
@@ -83,7 +92,7 @@ def _call(path: Path, code: bytes, function: str, options: dict[str, Any]) -> An
             if not callable(maker):
                 known = [n for n, v in vars(module).items() if isinstance(v, types.FunctionType)]
                 raise PruneError(f"{path} has no function {function!r}; {closest(function, known)}")
-            return maker(**options)
+            return maker(**(options or {}))
     except PruneError:
         raise
     except (Exception, SystemExit) as error:

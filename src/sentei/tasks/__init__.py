@@ -6,6 +6,7 @@
 - `points`: point clouds of generated shapes.
 - `models`: small networks of each kind that train on the digits in seconds.
 - `papers`: the CIFAR networks of the literature, whose counts papers print to the last digit.
+- `open_data`: these, and data on disk, by a short name; one file a format under `formats`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from collections.abc import Callable
 
 from sentei.graph.errors import PruneError, closest
 from sentei.tasks.base import Task
+from sentei.tasks.dataset import METRICS, Dataset, Metric, Score, evaluate
 from sentei.tasks.digits import digits
 from sentei.tasks.graphs import block_graph, karate
+from sentei.tasks.opening import FORMATS, Wanted, open_data
 from sentei.tasks.points import shapes
 from sentei.tasks.text import source_text
 
-__all__ = ["TASKS", "Task", "digits", "task"]
+__all__ = ["FORMATS", "METRICS", "TASKS", "Dataset", "Metric", "Score", "Task", "Wanted", "digits",
+           "evaluate", "open_data", "task"]  # fmt: skip
 
 TASKS: dict[str, Callable[..., Task]] = {
     "blocks": block_graph,

@@ -1,0 +1,199 @@
+"""`Dataset`: everything that training, scoring and evaluating need to know of some data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sentei.batches import Batch, Data, Loss, batches, forward, in_memory, size, to_device
+from sentei.recovery.finetune import Evaluation
+from sentei.recovery.finetune import evaluate as classify
+from sentei.tasks.base import Task
+
+__all__ = ["METRICS", "Dataset", "Metric", "Score", "count", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How good outputs are, as one number.
+
+    of: (outputs, targets or mapping batch) -> the mean over a batch.
+    finish: of the mean over all examples, the number to show.
+    percent: whether it is shown as a percentage.
+    """
+
+    name: str
+    of: Callable[[Any, Any], Any] = field(repr=False)
+    finish: Callable[[float], float] = field(default=float, repr=False)
+    higher_is_better: bool = True
+    percent: bool = False
+
+    def words(self, value: float) -> str:
+        """The value as it is shown.
+
+        >>> METRICS["accuracy"].words(0.9312), METRICS["perplexity"].words(7.251)
+        ('93.12 %', '7.251')
+        """
+        return f"{100 * value:.2f} %" if self.percent else f"{value:.4g}"
+
+
+def _targets(batch: Any) -> Tensor:
+    return batch["labels"] if isinstance(batch, Mapping) else batch
+
+
+def _logits(outputs: Any) -> Tensor:
+    if isinstance(outputs, Tensor):
+        return outputs
+    if isinstance(outputs, Mapping) and "logits" in outputs:
+        return outputs["logits"]
+    return outputs.logits if hasattr(outputs, "logits") else outputs[0]
+
+
+def _accuracy(outputs: Any, batch: Any) -> Tensor:
+    return (_logits(outputs).argmax(1) == _targets(batch)).double().mean()
+
+
+def _token_loss(outputs: Any, batch: Any) -> Tensor:
+    logits, targets = _logits(outputs), _targets(batch)
+    if isinstance(batch, Mapping):  # Hugging Face: targets are the inputs, shifted by the model
+        logits, targets = logits[:, :-1], targets[:, 1:]
+    return next_token_loss(logits.float(), targets)
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric("accuracy", _accuracy, percent=True),
+    "perplexity": Metric("perplexity", _token_loss, math.exp, higher_is_better=False),
+}
+
+
+def next_token_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of (N, T, V) or (N, V, T) logits and (N, T) targets."""
+    if logits.shape[:2] == targets.shape:
+        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    return F.cross_entropy(logits, targets)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Data in three parts, and what it is judged by.
+
+    train, validation, test: see `sentei.batches`. Scores and choices look at train and validation;
+        test is for the numbers that are reported.
+    loss: None where the model's outputs carry one.
+    example: inputs of one example, as `example_inputs=` takes them.
+    classes: how many the targets have; None where they are no classes.
+    judge: (model, data) -> Evaluation, where the metric is not a mean over examples.
+    notes: what was decided here, a sentence each, for people to read.
+    """
+
+    name: str
+    train: Data
+    validation: Data
+    test: Data
+    example: Any
+    loss: Loss | None = F.cross_entropy
+    metric: Metric = METRICS["accuracy"]
+    classes: int | None = None
+    judge: Callable[[nn.Module, Data], Evaluation] | None = None
+    notes: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(task: Task, validation: float = 0.1, seed: int = 0) -> Dataset:
+        """A task; where it sets no validation apart, that is done here if its data can be cut."""
+        notes: tuple[str, ...] = ()
+        if task.validation is None and in_memory(task.train):
+            task = task.hold_out(validation, seed)
+            notes = (f"validation: {len(task.validation[0])} of the training examples",)
+        elif task.validation is None:
+            notes = ("no validation: choices look at the training data",)
+        return Dataset(
+            task.name,
+            task.train,
+            task.train if task.validation is None else task.validation,
+            task.test,
+            task.example,
+            task.loss,
+            replace(METRICS["accuracy"], name=task.metric),
+            task.classes or None,
+            None if task.evaluate is classify else task.evaluate,
+            notes,
+        )
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Examples in train, validation and test."""
+        return count(self.train), count(self.validation), count(self.test)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What `evaluate` found: the metric's value, the mean loss, over so many examples."""
+
+    metric: str
+    value: float
+    loss: float
+    count: int
+
+
+def count(data: Data) -> int:
+    """How many examples there are."""
+    if in_memory(data):
+        return len(data[0])
+    rows = getattr(data, "dataset", None)
+    return len(rows) if rows is not None else sum(size(batch) for batch in batches(data))
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    data: Data,
+    dataset: Dataset,
+    *,
+    batch_size: int = 256,
+    tick: Callable[[int], None] | None = None,
+) -> Score:
+    """Metric and mean loss of the model on some of a dataset, in eval mode.
+
+    Args:
+        data: `dataset.test`, or another part of it.
+        tick: told how many examples each batch had.
+    Raises:
+        ValueError: no data.
+
+    >>> x, y = torch.eye(3), torch.tensor([0, 1, 0])
+    >>> data = Dataset("toy", (x, y), (x, y), (x, y), x[:1])
+    >>> round(evaluate(nn.Identity(), data.test, data).value, 4)
+    0.6667
+    """
+    if dataset.judge is not None:
+        found = dataset.judge(model, data)
+        if tick is not None:
+            tick(found.count)
+        return Score(dataset.metric.name, found.accuracy, found.loss, found.count)
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    flags = {module: module.training for module in model.modules()}
+    model.eval()
+    seen, good, total = 0, 0.0, 0.0
+    try:
+        for batch in batches(data, batch_size):
+            batch = to_device(batch, device)
+            outputs, n = forward(model, batch), size(batch)
+            targets: Batch = batch if isinstance(batch, Mapping) else batch[1]
+            good += float(dataset.metric.of(outputs, targets)) * n
+            value = outputs.loss if dataset.loss is None else dataset.loss(outputs, targets)
+            total += float(value) * n
+            seen += n
+            if tick is not None:
+                tick(n)
+    finally:
+        for module, flag in flags.items():
+            module.training = flag
+    if not seen:
+        raise ValueError(f"no data to evaluate on in {dataset.name}: there were no batches")
+    return Score(dataset.metric.name, dataset.metric.finish(good / seen), total / seen, seen)

@@ -1,0 +1,1 @@
+"""One module for each format of data; `sentei.tasks.opening.FORMATS` lists them."""
