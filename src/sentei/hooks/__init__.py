@@ -23,7 +23,19 @@ yours:
 
 from sentei.hooks.base import Hook, Hooks, Stop
 from sentei.hooks.dynamic_sparse import DynamicSparse
-from sentei.hooks.mask import MaskHook
+from sentei.hooks.mask import FreezeHook, MaskHook
+from sentei.hooks.scores import BernoulliMask, EdgePopup, LearnedMask
 from sentei.hooks.snapshot import Snapshot
 
-__all__ = ["DynamicSparse", "Hook", "Hooks", "MaskHook", "Snapshot", "Stop"]
+__all__ = [
+    "BernoulliMask",
+    "DynamicSparse",
+    "EdgePopup",
+    "FreezeHook",
+    "Hook",
+    "Hooks",
+    "LearnedMask",
+    "MaskHook",
+    "Snapshot",
+    "Stop",
+]

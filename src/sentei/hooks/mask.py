@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from collections.abc import Mapping
 
+import torch
+from torch import Tensor, nn
+
+from sentei.graph.capture import unwrap
 from sentei.hooks.base import Hook
 from sentei.structures.masks import Masks
 
-__all__ = ["MaskHook"]
+__all__ = ["FreezeHook", "MaskHook"]
 
 
 class MaskHook(Hook):
@@ -27,3 +30,36 @@ class MaskHook(Hook):
     def after_step(self) -> None:
         super().after_step()
         self.masks.apply_(self.model)
+
+
+class FreezeHook(Hook):
+    """What the masks drop is held at given values instead of zero.
+
+    >>> model = nn.Linear(2, 1)
+    >>> masks = Masks({"weight": torch.tensor([[True, False]])})
+    >>> hook = FreezeHook(masks, {"weight": torch.ones(1, 2)})
+    >>> hook.start(model, None, 0)
+    >>> model.weight[0, 1].item()
+    1.0
+    """
+
+    def __init__(self, masks: Masks, values: Mapping[str, Tensor]) -> None:
+        self.masks, self.values = masks, values
+
+    def start(self, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
+        super().start(model, optimizer, steps)
+        parameters = dict(unwrap(model).named_parameters(remove_duplicate=False))
+        self.frozen = [
+            (parameters[n], ~m.to(parameters[n].device), self.values[n].to(parameters[n].device))
+            for n, m in self.masks.items()
+        ]
+        self._hold()
+
+    def after_step(self) -> None:
+        super().after_step()
+        self._hold()
+
+    @torch.no_grad()
+    def _hold(self) -> None:
+        for weight, where, values in self.frozen:
+            weight.copy_(torch.where(where, values, weight))

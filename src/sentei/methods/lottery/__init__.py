@@ -1,11 +1,14 @@
 """Lottery tickets, supermasks, and training that stays sparse throughout."""
 
 from sentei.methods.base import Method
+from sentei.methods.lottery.edge_popup import edge_popup
+from sentei.methods.lottery.learned_supermask import learned_supermask
 from sentei.methods.lottery.lr_rewind import lr_rewind
 from sentei.methods.lottery.lth_imp import lth_imp
 from sentei.methods.lottery.lth_rewind import lth_rewind
 from sentei.methods.lottery.rigl import rigl
 from sentei.methods.lottery.set import set_
+from sentei.methods.lottery.supermask import supermask
 
 __all__ = ["LOTTERY"]
 
@@ -13,6 +16,9 @@ LOTTERY: dict[str, Method] = {
     "lth-imp": lth_imp,
     "lth-rewind": lth_rewind,
     "lr-rewind": lr_rewind,
+    "supermask": supermask,
+    "learned-supermask": learned_supermask,
+    "edge-popup": edge_popup,
     "set": set_,
     "rigl": rigl,
 }
