@@ -3,15 +3,12 @@
 Every group (or set of groups that move together) can give up units one **step** at a time. Steps
 are put in one order, cheapest first; cutting the first t of them is monotone in every cost, so the
 smallest t that meets the budget is found by bisection. Then steps that still fit are given back,
-the most valuable first, until none fits: the budget is reached from below, and what is left unused
-is less than any step that was cut would cost. The order is what the allocations differ in:
+those cut last first, until none fits: the budget is reached from below, and what is left unused is
+less than any step that was cut would cost. The order is what the allocations differ in; see
+`sentei.allocation.orders`.
 
-- "global": by value, the mean over the step's units of their scores, each group's scores divided by
-  their mean (so an average unit is worth 1 in every group);
-- "local": by share, so that all groups keep the same share, up to the step that was given back;
-- "uniform": as local, and nothing is given back: groups of equal size keep equal numbers.
-
-Cost comes from the formulas of `sentei.graph.cost`; the model is never touched.
+Cost comes from the formulas of `sentei.graph.cost`, latency from `sentei.allocation.latency`; the
+model is never touched.
 """
 
 from __future__ import annotations
@@ -19,18 +16,35 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
-from sentei.allocation.formula import Formula
+from sentei.allocation.curves import Curve
+from sentei.allocation.formula import Formula, Peak
 from sentei.allocation.movable import Together, granule, movable, togethers
-from sentei.allocation.target import Target, ceil_share, share_of
+from sentei.allocation.normalise import NORMALISERS
+from sentei.allocation.orders import ALLOCATIONS, ORDERS, Steps, structures
+from sentei.allocation.target import Target, ceil_share, in_units, share_of
+from sentei.graph.axis import Dim
 from sentei.graph.cost import Cost
 from sentei.graph.errors import PruneError, closest
 from sentei.graph.groups import Groups
 
-__all__ = ["ALLOCATIONS", "NORMALISERS", "Plan", "plan"]
+__all__ = ["ALLOCATIONS", "NORMALISERS", "Plan", "Predictor", "plan"]
+
+
+class Predictor(Protocol):
+    """Seconds of a forward pass as a function of widths; see `sentei.allocation.latency`."""
+
+    def compiled(self, dims: Mapping[Dim, int]) -> Callable[[np.ndarray], float]:
+        """A function of the widths of `dims`, that never falls when a width rises."""
+        ...
+
+    def slower(self, together: Together, rungs: np.ndarray) -> np.ndarray:
+        """Which of these numbers of shares are slower than a larger one: bool, as `rungs`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -39,8 +53,8 @@ class Plan:
 
     keep: group name -> (kept,) long, unit indices ascending; only groups that lose units.
     widths: group name -> number of kept units, of the same groups.
-    asked, reached: what the target bounds (of width, units, params, macs) -> ceiling and outcome.
-        For width these are shares: the largest share any group keeps.
+    asked, reached: what the target bounds -> ceiling and outcome. For width these are shares (the
+        largest share any group keeps), for latency seconds (as predicted).
     before, after: cost of the whole network.
     """
 
@@ -53,26 +67,6 @@ class Plan:
     after: Cost
 
 
-def by_mean(scores: Tensor) -> Tensor:
-    """Scores over their mean magnitude: an average unit is worth 1. All zeros stay zeros.
-
-    >>> import torch
-    >>> by_mean(torch.tensor([1., 3.]))
-    tensor([0.5000, 1.5000])
-    """
-    mean = scores.abs().mean()
-    return scores / mean if mean > 0 else scores
-
-
-def as_is(scores: Tensor) -> Tensor:
-    """Scores as the criterion gave them, for criteria that compare groups by themselves."""
-    return scores
-
-
-NORMALISERS: dict[str, Callable[[Tensor], Tensor]] = {"mean": by_mean, "none": as_is}
-ALLOCATIONS = ("global", "local", "uniform")
-
-
 def plan(
     groups: Groups,
     scores: Mapping[str, Tensor],
@@ -80,25 +74,30 @@ def plan(
     *,
     allocation: str = "global",
     normalise: str = "mean",
-    round_to: int | None = None,
+    round_to: int | Mapping[str, int] | None = None,
     min_units: int = 1,
     min_fraction: float = 0.0,
     granularity: str = "auto",
     uniform: bool = False,
     hold: Iterable[str] = (),
+    latency: Predictor | None = None,
+    curves: Mapping[str, Curve] | None = None,
 ) -> Plan:
     """The widths that meet `target`, and the best units for them.
 
     Args:
         scores: group name -> (units,), larger is worth more; for groups that may move.
-        allocation: "global", "local" or "uniform"; see the module.
-        normalise: how scores of different groups are made comparable: "mean" or "none".
+        allocation: in what order steps go, a name in `ALLOCATIONS`; see `sentei.allocation.orders`.
+        normalise: how scores of different groups are made comparable, a name in `NORMALISERS`.
         round_to: kept widths are multiples of this, where a group has so many positions; a group
-            that loses nothing keeps its width.
+            that loses nothing keeps its width. A mapping gives each group its own.
         min_units, min_fraction: what every group keeps at least.
         granularity: which of nested groups move; see `sentei.allocation.movable`.
         uniform: groups of one role (name without numbers), kind and size keep equal numbers.
         hold: names of groups to leave whole.
+        latency: predicts seconds; needed where the target bounds them. With it no group is given
+            a width that is slower than a larger one.
+        curves: damage by kept share, by group name; needed by the allocation "sensitivity".
     Returns:
         a Plan with reached <= asked for everything asked.
     Raises:
@@ -123,19 +122,31 @@ def plan(
         raise PruneError(
             f"unknown normalisation {normalise!r}; {closest(str(normalise), NORMALISERS)}"
         )
-    if round_to is not None and (not isinstance(round_to, int) or round_to < 1):
+    multiples = round_to.values() if isinstance(round_to, Mapping) else [round_to or 1]
+    if round_to == 0 or any(not isinstance(m, int) or m < 1 for m in multiples):
         raise PruneError(f"round_to must be a positive integer such as 8; got {round_to!r}")
     if min_units < 1 or not 0 <= min_fraction <= 1:
         raise PruneError(
             f"min_units must be at least 1 and min_fraction in [0, 1]; "
             f"got {min_units!r} and {min_fraction!r}"
         )
+    if target.latency is not None and latency is None:
+        raise PruneError("a target for latency needs times: give plan(latency=...), or use prune")
+    if allocation == "sensitivity" and curves is None:
+        raise PruneError(
+            "the allocation 'sensitivity' needs curves: give plan(curves=...) from "
+            "sentei.sensitivity, or use prune(data=..., loss=...)"
+        )
     moving = togethers(movable(groups, granularity, hold), uniform)
     _check_scores(moving, scores)
-    ladder = _Ladder(groups, moving, target, round_to or 1, min_units, min_fraction)
+    by_name = round_to if isinstance(round_to, Mapping) else {}
+    default = round_to if isinstance(round_to, int) else 1
+    coarse = [max((by_name.get(g.name, default) for g in t.members)) for t in moving]
+    ladder = _Ladder(groups, moving, target, coarse, min_units, min_fraction, latency)
     limits = target.limits(ladder.before)
     value = _values(ladder, moving, scores, NORMALISERS[normalise])
-    ladder.descend(limits, value, allocation)
+    steps = ladder.steps(value, curves)
+    ladder.descend(limits, steps, allocation)
     return _planned(groups, moving, scores, ladder, target, limits)
 
 
@@ -150,14 +161,16 @@ class _Ladder:
         groups: Groups,
         moving: list[Together],
         target: Target,
-        multiple: int,
+        multiples: list[int],
         min_units: int,
         min_fraction: float,
+        latency: Predictor | None,
     ) -> None:
         self.moving = moving
+        self.groups = groups
         free = {g.dim for together in moving for g in together.members}
         self.rungs: list[np.ndarray] = []
-        for together in moving:
+        for together, multiple in zip(moving, multiples, strict=True):
             shares = together.shares
             step = granule(together, free, multiple) if multiple > 1 else 1
             rungs = np.unique(np.append(np.arange(step, shares + 1, step), shares))
@@ -169,16 +182,26 @@ class _Ladder:
             most = max(share_of(target.width or 1.0, shares), least)
             fitting = rungs[(rungs >= least) & (rungs <= most)]
             # No multiple between the floor and the ceiling: the ceiling matters more.
-            self.rungs.append(fitting if len(fitting) else np.array([most]))
+            fitting = fitting if len(fitting) else np.array([most])
+            if latency is not None and len(fitting) > 1:
+                fitting = fitting[~latency.slower(together, fitting)]
+            self.rungs.append(fitting)
         places = [(g, c) for c, t in enumerate(moving) for g in t.members]
         self.owner = np.array([c for _, c in places])
         self.unit = np.array([g.size // moving[c].shares for g, c in places])
         dims = {g.dim: i for i, (g, _) in enumerate(places)}
-        costs = {"params": groups.costs.params, "macs": groups.costs.macs}
-        self.measures: dict[str, Callable[[np.ndarray], int]] = {
+        costs = groups.costs
+        self.measures: dict[str, Callable[[np.ndarray], float]] = {
             "units": lambda widths: int(widths.sum()),
-            **{name: Formula(poly, dims) for name, poly in costs.items()},
+            "params": Formula(costs.params, dims),
+            "macs": Formula(costs.macs, dims),
+            "bytes": Formula(costs.bytes, dims),
         }
+        # These two take longer to compile: only where they are asked for.
+        if target.memory is not None:
+            self.measures["memory"] = Peak(costs.memory, dims)
+        if target.latency is not None and latency is not None:
+            self.measures["latency"] = latency.compiled(dims)
         whole = np.array([g.size for g, _ in places])
         self.before = {name: measure(whole) for name, measure in self.measures.items()}
         self.at = np.array([len(r) - 1 for r in self.rungs])
@@ -187,26 +210,49 @@ class _Ladder:
         kept = np.array([r[i] for r, i in zip(self.rungs, at, strict=True)])
         return kept[self.owner] * self.unit
 
-    def cost(self, at: np.ndarray, names: Iterable[str]) -> dict[str, int]:
+    def cost(self, at: np.ndarray, names: Iterable[str]) -> dict[str, float]:
         widths = self.widths(at)
         return {name: self.measures[name](widths) for name in names}
 
-    def fits(self, at: np.ndarray, limits: Mapping[str, int]) -> bool:
+    def fits(self, at: np.ndarray, limits: Mapping[str, float]) -> bool:
         widths = self.widths(at)
         return all(self.measures[name](widths) <= limit for name, limit in limits.items())
 
-    def descend(self, limits: Mapping[str, int], value: list[np.ndarray], allocation: str) -> None:
+    def steps(self, value: list[np.ndarray], curves: Mapping[str, Curve] | None) -> Steps:
+        """Every step down, class by class, from the lowest rung upwards."""
+        shares = [t.shares for t in self.moving]
+        damage = [
+            _damage(t, r, curves) if curves is not None else np.zeros(len(r) - 1)
+            for t, r in zip(self.moving, self.rungs, strict=True)
+        ]
+        size = [sum(g.size for g in t.members) for t in self.moving]
+        spans = [np.diff(r) * n / s for r, n, s in zip(self.rungs, size, shares, strict=True)]
+        return Steps(
+            owner=np.concatenate([np.full(len(v), c) for c, v in enumerate(value)]),
+            # Steps of one class go from the top down, whatever their values say.
+            place=np.concatenate([np.arange(len(v), 0, -1) for v in value]),
+            worth=np.concatenate(value),
+            share=np.concatenate([r[1:] / s for r, s in zip(self.rungs, shares, strict=True)]),
+            units=np.concatenate(spans),
+            damage=np.concatenate(damage),
+            structure=np.array(structures(self.groups, self.moving)),
+            sizes=np.array(size),
+        )
+
+    def descend(self, limits: Mapping[str, float], steps: Steps, allocation: str) -> None:
         """Move `at` down until `limits` hold."""
         if self.fits(self.at, limits):
             return
         bottom = np.zeros_like(self.at)
         if not self.fits(bottom, limits):
             raise PruneError(self._impossible(limits, bottom))
-        owner, order = self._order(value, allocation)
+        keys = ORDERS[allocation](steps)
+        order = np.lexsort((steps.place, steps.owner, *keys[::-1]))
+        owner = steps.owner[order]
         # Cutting more never costs more: bisect for the fewest cuts that fit.
         stops = np.arange(1, len(owner) + 1)
         if allocation == "uniform":
-            share = order[0]
+            share = keys[0][order]
             stops = np.append(np.flatnonzero(np.diff(share)) + 1, len(share))
         low, high = 0, len(stops) - 1
         while low < high:
@@ -217,38 +263,20 @@ class _Ladder:
                 low = middle + 1
         self.at = self._cut(owner, stops[low])
         if allocation != "uniform":
-            self._give_back(limits, value, allocation)
-
-    def _order(
-        self, value: list[np.ndarray], allocation: str
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
-        """The class each step belongs to, first to go first, and the sorted keys."""
-        owner = np.concatenate([np.full(len(v), c) for c, v in enumerate(value)])
-        # Steps of one class go from the top down, whatever their values say.
-        place = np.concatenate([np.arange(len(v), 0, -1) for v in value])
-        worth = np.concatenate(value)
-        if allocation == "global":
-            keys = (worth,)
-        else:
-            share = [r[1:] / t.shares for r, t in zip(self.rungs, self.moving, strict=True)]
-            keys = (-np.concatenate(share), worth)
-        order = np.lexsort((place, owner, *keys[::-1]))
-        return owner[order], tuple(k[order] for k in keys)
+            self._give_back(limits, owner)
 
     def _cut(self, owner: np.ndarray, steps: int) -> np.ndarray:
         top = np.array([len(r) - 1 for r in self.rungs])
         return top - np.bincount(owner[:steps], minlength=len(top))
 
-    def _give_back(
-        self, limits: Mapping[str, int], value: list[np.ndarray], allocation: str
-    ) -> None:
-        """Give back steps that still fit, the most valuable (or the largest shortfall) first."""
+    def _give_back(self, limits: Mapping[str, float], owner: np.ndarray) -> None:
+        """Give back steps that still fit, those that go last first."""
+        # When the k-th cut of a class comes in the order: its place in line.
+        turns = [np.flatnonzero(owner == c) for c in range(len(self.at))]
 
-        def entry(c: int) -> tuple[float, float, int]:
-            i = self.at[c]
-            worth = -float(value[c][i])
-            share = float(self.rungs[c][i + 1] / self.moving[c].shares)
-            return (worth, 0.0, c) if allocation == "global" else (share, worth, c)
+        def entry(c: int) -> tuple[int, int]:
+            cuts = len(self.rungs[c]) - 1 - self.at[c]
+            return (-int(turns[c][cuts - 1]), c)
 
         heap = [entry(c) for c in range(len(self.at)) if self.at[c] + 1 < len(self.rungs[c])]
         heapq.heapify(heap)
@@ -260,18 +288,32 @@ class _Ladder:
             elif self.at[c] + 1 < len(self.rungs[c]):
                 heapq.heappush(heap, entry(c))
 
-    def _impossible(self, limits: Mapping[str, int], bottom: np.ndarray) -> str:
+    def _impossible(self, limits: Mapping[str, float], bottom: np.ndarray) -> str:
         least = self.cost(bottom, limits)
-        missed = [
-            f"{name} {limits[name]:,} ({limits[name] / max(self.before[name], 1):.2%}) is below "
-            f"what can be reached. Nearest: {name}={n} ({n / max(self.before[name], 1):.2%})"
-            for name, n in least.items()
-            if n > limits[name]
-        ]
+        missed = []
+        for name, n in least.items():
+            if n > limits[name]:
+                limit, whole = limits[name], max(self.before[name], 1e-12)
+                nearest = repr(in_units(name, n)) if name == "latency" else n
+                missed.append(
+                    f"{name} {in_units(name, limit) if name == 'latency' else f'{limit:,}'} "
+                    f"({limit / whole:.2%}) is below what can be reached. "
+                    f"Nearest: {name}={nearest} ({n / whole:.2%})"
+                )
         return (
             f"budget out of reach: {'; '.join(missed)}, with every prunable group at its smallest "
             f"width. What is pinned or protected keeps its cost"
         )
+
+
+def _damage(together: Together, rungs: np.ndarray, curves: Mapping[str, Curve]) -> np.ndarray:
+    """The damage at the rung below each step, from the curves of the members; never falling."""
+    known = [curves[g.name] for g in together.members if g.name in curves]
+    if not known:
+        raise PruneError(f"no sensitivity curve for group {together.name!r}")
+    shares = rungs[:-1] / together.shares
+    damage = np.max([curve.damage_at(shares) for curve in known], axis=0)
+    return np.asarray(np.maximum.accumulate(damage[::-1])[::-1])
 
 
 def _values(
@@ -327,7 +369,7 @@ def _planned(
     scores: Mapping[str, Tensor],
     ladder: _Ladder,
     target: Target,
-    limits: dict[str, int],
+    limits: dict[str, float],
 ) -> Plan:
     keep: dict[str, Tensor] = {}
     largest = 0.0

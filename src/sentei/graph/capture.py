@@ -162,6 +162,11 @@ def _record(
     recorder = _Recorder(tape, abstract)
     for name, (origin, tensor) in named_tensors(model).items():
         tape.parameters[name] = recorder.adopt(tensor, origin, name)
+    tape.transient = frozenset(
+        f"{prefix}.{name}" if prefix else name
+        for prefix, module in model.named_modules()
+        for name in module._non_persistent_buffers_set
+    )
     for path, tensor in tensors_in((args, dict(kwargs))):
         recorder.adopt(tensor, "input", path)
     home = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))

@@ -4,6 +4,12 @@ Counted: one MAC is one multiply-add in a contraction (linear, matrix products, 
 convolutions, attention, recurrent layers), without biases, normalisation, activations and pooling.
 This is what `torch.utils.flop_counter` counts, over two, and what it misses of the kind: products
 with vectors, fused recurrent layers. Parameters are counted once however often they are used.
+
+Memory is what one forward pass holds at its peak: parameters, buffers and inputs all along, and
+every activation from the operator that writes it to the last one that reads it, the model's outputs
+to the end. Views and in-place results share the memory of what they look at; a `reshape` of a
+transposed tensor is a copy. Scratch space inside operators, and whatever the model's Python holds
+on to for longer than it needs, are not counted.
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ from typing import Any
 
 from sentei.graph.analysis import Analysis
 from sentei.graph.axis import Axis, Dim
-from sentei.graph.tape import Node, Value
+from sentei.graph.tape import Node, Tape, Value, values_in
 from sentei.graph.ties import Poly, size_of
 
 __all__ = ["Cost", "CostModel"]
@@ -28,13 +34,15 @@ class Cost:
 
     params: number of parameters. macs: multiply-adds of one forward pass.
     activations: elements that the operators write (views excluded).
-    bytes: parameter bytes at their stored types.
+    bytes: of parameters and persistent buffers at their types: what an artefact stores.
+    memory: bytes alive at once at the peak of one forward pass.
     """
 
     params: int
     macs: int
     activations: int
     bytes: int
+    memory: int = 0
 
 
 class CostModel:
@@ -45,17 +53,47 @@ class CostModel:
 
     @cached_property
     def params(self) -> Poly:
-        return self._parameters(lambda value: 1)
+        return self._tensors(lambda value: value.origin == "parameter")
 
     @cached_property
     def bytes(self) -> Poly:
-        return self._parameters(lambda value: value.dtype.itemsize)
+        tape = self._analysis.tapes[0]
 
-    def _parameters(self, weight: Callable[[Value], int]) -> Poly:
+        def stored(value: Value) -> bool:
+            lasting = value.origin == "buffer" and value.name not in tape.transient
+            return value.origin == "parameter" or lasting
+
+        return self._tensors(stored, lambda value: value.dtype.itemsize)
+
+    def _tensors(
+        self, chosen: Callable[[Value], bool], weight: Callable[[Value], int] = lambda value: 1
+    ) -> Poly:
         total: dict[tuple[Dim, ...], int] = {}
         for name, value in self._analysis.tapes[0].parameters.items():
-            if value.origin == "parameter":
+            if chosen(value):
                 _add(total, weight(value), self._analysis.parameters[name])
+        return Poly.of(total)
+
+    @cached_property
+    def memory(self) -> tuple[Poly, ...]:
+        """Bytes alive while each operator that allocates runs; the peak is their maximum."""
+        tape = self._analysis.tapes[0]
+        held = self._tensors(lambda value: True, lambda value: value.dtype.itemsize)
+        rows: dict[Poly, None] = {}
+        lives = lifetimes(tape)
+        sizes = {id(value): self._size(value) for value, _, _ in lives}
+        births = sorted({birth for _, birth, _ in lives if birth >= 0})
+        for now in births or [-1]:
+            live = held
+            for value, birth, death in lives:
+                if birth <= now <= death:
+                    live = live + sizes[id(value)]
+            rows[live] = None
+        return tuple(rows)
+
+    def _size(self, value: Value) -> Poly:
+        total: dict[tuple[Dim, ...], int] = {}
+        _add(total, value.dtype.itemsize, self._analysis.axes(value))
         return Poly.of(total)
 
     @cached_property
@@ -82,7 +120,66 @@ class CostModel:
             macs=self.macs.value(kept),
             activations=self.activations.value(kept),
             bytes=self.bytes.value(kept),
+            memory=max(poly.value(kept) for poly in self.memory),
         )
+
+
+# What hands memory on although its schema does not say so, and what copies unless it can view.
+_SAME_MEMORY = {"dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"}
+_MAYBE_COPIES = {"reshape", "flatten", "contiguous", "view_as", "reshape_as", "ravel"}
+# After these, rows no longer lie one behind the other.
+_SCATTERS = {
+    "transpose", "permute", "t", "numpy_T", "mT", "movedim", "moveaxis", "swapaxes", "swapdims",
+    "expand", "expand_as", "slice", "narrow", "select", "unbind", "split", "split_with_sizes",
+    "chunk", "tensor_split", "unfold", "diagonal", "as_strided", "flip",
+}  # fmt: skip
+
+
+def lifetimes(tape: Tape) -> list[tuple[Value, int, int]]:
+    """(value, first, last): the memory that a pass allocates, and the operators it lives through.
+
+    Inputs live from -1 to the end, what the model returns to the end, everything else from the
+    operator that writes it to the last that reads it or a view of it.
+    """
+    end = len(tape.nodes)
+    owner: dict[int, int] = {}  # id of a value -> index in `found`; -1: a parameter's memory
+    scattered: set[int] = set()
+    found: list[list[Any]] = []
+    for value in tape.parameters.values():
+        owner[id(value)] = -1
+
+    def touch(value: Value, now: int) -> None:
+        if id(value) not in owner:  # an input, or a constant made outside
+            owner[id(value)] = len(found)
+            found.append([value, -1, end])
+        elif owner[id(value)] >= 0:
+            entry = found[owner[id(value)]]
+            entry[2] = max(entry[2], now)
+
+    for now, node in enumerate(tape.nodes):
+        read = values_in(node)
+        for value in read:
+            touch(value, now)
+        name = node.name.split(".")[1]
+        source = read[0] if read else None
+        copies = name in _MAYBE_COPIES and source is not None and id(source) in scattered
+        shares = (node.op.is_view and not copies) or (
+            name in _SAME_MEMORY and not (len(node.args) > 2 and node.args[2])
+        )
+        for value in node.outputs:
+            if id(value) in owner:
+                touch(value, now)
+            elif shares and source is not None:
+                owner[id(value)] = owner[id(source)]
+                if name in _SCATTERS or id(source) in scattered:
+                    scattered.add(id(value))
+            else:
+                owner[id(value)] = len(found)
+                found.append([value, now, now])
+    for value in tape.outputs:
+        if owner.get(id(value), -1) >= 0:
+            found[owner[id(value)]][2] = end
+    return [(value, first, last) for value, first, last in found]
 
 
 def _add(total: dict[tuple[Dim, ...], int], coefficient: int, axes: list[Axis]) -> None:

@@ -61,7 +61,10 @@ class Node:
 
 @dataclass(eq=False)
 class Tape:
-    """One forward pass: operators in the order of execution, and the tensors that came out."""
+    """One forward pass: operators in the order of execution, and the tensors that came out.
+
+    transient: names of the buffers that a state dict does not hold.
+    """
 
     nodes: list[Node] = field(default_factory=list)
     outputs: list[Value] = field(default_factory=list)
@@ -70,6 +73,7 @@ class Tape:
     training: bool = False
     abstract: bool = True
     comparisons: list[tuple[Any, Any]] = field(default_factory=list)
+    transient: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
