@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import nn
+
+from sentei.graph.capture import unwrap
 
 __all__ = ["Stopwatch", "WallClock"]
 
@@ -31,7 +33,8 @@ class WallClock:
     """Real time: the fastest of many runs.
 
     The fastest run is the one that was disturbed least; means and medians tell of the neighbours,
-    too. Models are run in turns, so that a slow minute is slow for all of them.
+    too. Models are run in turns, so that a slow minute is slow for all of them; eagerly, in eval
+    mode, and their flags and buffers are as before afterwards.
 
     seconds: how long to measure an operator, and twenty times as long a model, at the least.
     """
@@ -57,12 +60,14 @@ class WallClock:
 
     def models(self, models: Sequence[nn.Module], call: Call) -> list[float]:
         args, kwargs = call
+        models = [unwrap(model) for model in models]
         runs = [lambda m=model: m(*args, **kwargs) for model in models]
         best = [float("inf")] * len(runs)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(torch.inference_mode())
+            stack.enter_context(torch.random.fork_rng())
             for model in models:
                 stack.enter_context(_evaluating(model))
+            stack.enter_context(torch.inference_mode())
             for run in runs * 2:
                 run()
             spent, turns = 0.0, 0
@@ -90,12 +95,16 @@ def _wait() -> None:
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Any:
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode; flags and buffers as before on leaving."""
     flags = [(m, m.training) for m in model.modules()]
+    buffers = [(b, b.detach().clone()) for b in model.buffers()]
     try:
-        for module, _ in flags:
-            module.training = False
+        model.eval()
         yield
     finally:
         for module, flag in flags:
             module.training = flag
+        with torch.no_grad():
+            for buffer, before in buffers:
+                buffer.copy_(before)

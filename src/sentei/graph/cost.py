@@ -25,7 +25,7 @@ from sentei.graph.axis import Axis, Dim
 from sentei.graph.tape import Node, Tape, Value, values_in
 from sentei.graph.ties import Poly, size_of
 
-__all__ = ["Cost", "CostModel"]
+__all__ = ["CONTRACTIONS", "Cost", "CostModel"]
 
 
 @dataclass(frozen=True)
@@ -135,12 +135,27 @@ _SCATTERS = {
 }  # fmt: skip
 
 
+def copies(tape: Tape) -> set[int]:
+    """Operators such as `reshape` that copy, because their operand does not lie in order."""
+    return _traffic(tape)[1]
+
+
+def allocates(tape: Tape) -> set[int]:
+    """Operators that write to memory of their own."""
+    return {birth for _, birth, _ in _traffic(tape)[0]}
+
+
 def lifetimes(tape: Tape) -> list[tuple[Value, int, int]]:
     """(value, first, last): the memory that a pass allocates, and the operators it lives through.
 
     Inputs live from -1 to the end, what the model returns to the end, everything else from the
     operator that writes it to the last that reads it or a view of it.
     """
+    return _traffic(tape)[0]
+
+
+def _traffic(tape: Tape) -> tuple[list[tuple[Value, int, int]], set[int]]:
+    copying: set[int] = set()
     end = len(tape.nodes)
     owner: dict[int, int] = {}  # id of a value -> index in `found`; -1: a parameter's memory
     scattered: set[int] = set()
@@ -162,8 +177,10 @@ def lifetimes(tape: Tape) -> list[tuple[Value, int, int]]:
             touch(value, now)
         name = node.name.split(".")[1]
         source = read[0] if read else None
-        copies = name in _MAYBE_COPIES and source is not None and id(source) in scattered
-        shares = (node.op.is_view and not copies) or (
+        moves = name in _MAYBE_COPIES and source is not None and id(source) in scattered
+        if moves:
+            copying.add(now)
+        shares = (node.op.is_view and not moves) or (
             name in _SAME_MEMORY and not (len(node.args) > 2 and node.args[2])
         )
         for value in node.outputs:
@@ -179,7 +196,7 @@ def lifetimes(tape: Tape) -> list[tuple[Value, int, int]]:
     for value in tape.outputs:
         if owner.get(id(value), -1) >= 0:
             found[owner[id(value)]][2] = end
-    return [(value, first, last) for value, first, last in found]
+    return [(value, first, last) for value, first, last in found], copying
 
 
 def _add(total: dict[tuple[Dim, ...], int], coefficient: int, axes: list[Axis]) -> None:
@@ -303,3 +320,5 @@ _COUNTS: dict[str, Callable[[Node, Axes], Any]] = {
     "bilinear": _bilinear,
 }  # fmt: skip
 
+CONTRACTIONS = frozenset(_COUNTS)
+"""Names of the operators that multiply and add."""
