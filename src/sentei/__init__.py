@@ -16,6 +16,7 @@ from sentei.graph.groups import analyze
 from sentei.graph.layers import delete_layer, insert_layer, layers, replace_layer
 from sentei.graph.rules import rule
 from sentei.prune import Result, delete_units, prune
+from sentei.sensitivity import Sensitivity, sensitivity
 from sentei.sources import Source
 from sentei.storage import load, save
 
@@ -27,6 +28,7 @@ except PackageNotFoundError:  # run from a checkout that was not installed
 __all__ = [
     "PruneError",
     "Result",
+    "Sensitivity",
     "Source",
     "Target",
     "__version__",
@@ -40,4 +42,5 @@ __all__ = [
     "replace_layer",
     "rule",
     "save",
+    "sensitivity",
 ]

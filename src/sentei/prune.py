@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,8 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from sentei import huggingface
-from sentei.allocation import Plan, Target, movable, plan
-from sentei.allocation.planner import highest
+from sentei.allocation import Curve, Plan, Seconds, Target, movable, plan
+from sentei.allocation.latency import Latency, Timing
+from sentei.allocation.movable import togethers
+from sentei.allocation.planner import OutOfReach, highest
+from sentei.allocation.table import LatencyTable
+from sentei.allocation.target import in_units
 from sentei.criteria import Criterion, Evidence, score
 from sentei.graph.axis import Dim, dims, resolve
 from sentei.graph.blueprint import without_cache
@@ -25,6 +30,7 @@ from sentei.graph.errors import PruneError, closest
 from sentei.graph.groups import Group, Groups, analyze, call_arguments
 from sentei.graph.surgery import Mismatch, Surgery, _Transaction, remove
 from sentei.graph.verify import Verification
+from sentei.sensitivity import curves_of
 
 __all__ = ["Result", "delete_units", "prune"]
 
@@ -40,6 +46,7 @@ class Result:
     held: groups that a first plan would have cut but the model's own code does not allow, with
         the reason; the plan leaves them whole.
     seconds: time by stage.
+    timing: of a forward pass before and after, predicted and measured; None where nobody asked.
     seed: what `prune` was given; None after `delete_units`, which draws nothing.
     """
 
@@ -52,6 +59,7 @@ class Result:
     held: dict[str, str]
     seconds: dict[str, float]
     seed: int | None = None
+    timing: Timing | None = None
 
     @property
     def keep(self) -> dict[str, Tensor]:
@@ -60,12 +68,12 @@ class Result:
 
     @property
     def asked(self) -> dict[str, float]:
-        """What the target bounds -> ceiling; shares for width, numbers for the others."""
+        """What the target bounds -> ceiling; shares for width, seconds for latency, numbers."""
         return self.plan.asked
 
     @property
     def reached(self) -> dict[str, float]:
-        """What the target bounds -> outcome; at most `asked`."""
+        """What the target bounds -> outcome; at most `asked`. Latency is measured."""
         return self.plan.reached
 
     @property
@@ -94,6 +102,8 @@ class Result:
             old, new = getattr(self.before, name), getattr(self.after, name)
             asked = f"{self.asked[name]:,}" if name in self.asked else ""
             costs.add_row(label, f"{old:,}", f"{new:,}", _percent(new, old), asked)
+        if self.timing is not None:
+            _add_times(costs, self.timing, self.asked.get("latency"))
         if "units" in self.asked:
             limit, kept = self.asked["units"], self.reached["units"]
             costs.add_row("units that can move", "", f"{kept:,}", "", f"{limit:,}")
@@ -134,11 +144,27 @@ _COSTS = {
     "params": "parameters",
     "macs": "MACs",
     "activations": "activations",
-    "bytes": "bytes of parameters",
+    "bytes": "stored bytes",
+    "memory": "bytes at the peak",
 }
 _SHOWN = 12
 # Plans to try before giving up on a model whose code keeps contradicting them.
 _ROUNDS = 8
+# Plans to time before a latency is called out of reach, and how far to aim below it.
+_TIMED = 5
+_AIM = 0.97
+
+
+def _add_times(table: Any, timing: Timing, asked: float | None) -> None:
+    def row(label: str, seconds: float, limit: str) -> None:
+        before = f"{1e3 * timing.before:.3f} ms"
+        left = _percent(seconds, timing.before)
+        table.add_row(label, before, f"{1e3 * seconds:.3f} ms", left, limit)
+
+    limit = f"{1e3 * asked:.3f} ms" if asked is not None else ""
+    row("latency, predicted", timing.predicted, limit if timing.after is None else "")
+    if timing.after is not None:
+        row("latency, measured", timing.after, limit)
 
 
 def _percent(part: float, whole: float) -> str:
@@ -159,10 +185,11 @@ def prune(
     data: Any = None,
     loss: Callable[..., Tensor] | None = None,
     protect: Iterable[str | nn.Module] = (),
-    round_to: int | None = None,
+    round_to: int | str | None = None,
     min_units: int = 1,
     min_fraction: float = 0.0,
     uniform: bool = False,
+    latency_table: LatencyTable | None = None,
     dry_run: bool = False,
     verify: bool = True,
     optimizer: torch.optim.Optimizer | None = None,
@@ -176,20 +203,27 @@ def prune(
             `args` and `kwargs` give both at once. Costs are those of this input.
         target: the budget, a ceiling; see `Target`.
         criterion: a name in `sentei.criteria.CRITERIA`, or a function (group, evidence) -> scores.
-        allocation: how the budget is spread: "global" by score over all groups, "local" an equal
-            share everywhere, "uniform" exactly equal shares.
-        normalise: "mean" compares groups by scores over their mean, "none" by scores as they are.
+        allocation: how the budget is spread: "global" by score over all groups, "isomorphic" by
+            score among groups of equal structure, "sensitivity" by the loss on `data` when each
+            group is cut alone, "local" an equal share everywhere, "uniform" exactly equal shares;
+            see `sentei.allocation.orders`.
+        normalise: how scores of different groups are made comparable: "mean" by dividing by their
+            mean, "none" not at all; see `sentei.allocation.normalise`.
         granularity: of nested groups such as heads and their width, which shrink: "blocks",
             "width", "both" or "auto" (blocks where there are at least four).
-        data, loss: for criteria that need gradients: `(inputs, targets)` or an iterable of such
-            batches, and `loss(outputs, targets)`.
+        data, loss: for criteria that need gradients, and for "sensitivity": `(inputs, targets)` or
+            an iterable of such batches, and `loss(outputs, targets)`.
         protect: group names, patterns, module names or modules that keep all their units.
-        round_to: kept widths are multiples of this where a group has so many positions.
+        round_to: kept widths are multiples of this where a group has so many positions. "auto":
+            of what the device likes, found out by measuring, and no width that is slower than a
+            larger one; this is the default where the target bounds latency.
         min_units, min_fraction: what every group keeps at least.
         uniform: all layers of a kind keep equal widths, so that a configuration can state them.
             A Hugging Face model's configuration is written, and widths it cannot state are kept,
             so that `save_pretrained` gives what `from_pretrained` reads without Sentei; see
             `sentei.huggingface`.
+        latency_table: where times of operators come from; by default they are measured where the
+            model lies, and kept in the user's cache folder.
         dry_run: plan only; the model is not touched.
         verify: compare with the original whose removed units are silenced, on the example input.
         optimizer: its state follows the parameters.
@@ -222,48 +256,100 @@ def prune(
             words = huggingface.wording(model, groups, call, granularity)
             groups = words.groups
     evidence = Evidence.of(model, groups, data=data, loss=loss, seed=seed, example=call)
-    scores: dict[str, Tensor] = {}
-    held: dict[str, str] = {}
-    mismatch: Mismatch | None = None
-    for _ in range(_ROUNDS):
-        try:
-            with _timed(seconds, "score"):
-                moving = [g for members in movable(groups, granularity, held) for g in members]
-                scores |= score(criterion, [g for g in moving if g.name not in scores], evidence)
-            with _timed(seconds, "plan"):
-                planned = plan(
-                    groups,
-                    scores,
-                    target,
-                    allocation=allocation,
-                    normalise=normalise,
-                    round_to=round_to,
-                    min_units=min_units,
-                    min_fraction=min_fraction,
-                    granularity=granularity,
-                    uniform=uniform,
-                    hold=held,
-                )
-        except PruneError as error:
-            if mismatch is None:
-                raise
-            raise PruneError(
-                f"{error}. Left whole, because {mismatch}: {', '.join(sorted(held)[:5])}"
-            ) from mismatch
-        config = None
-        if words is not None:
-            planned = _lowered(planned, groups, scores, words.fit(planned.widths))
-            config = words.config(planned.widths)
-        surgery = None
-        if not dry_run:
+    options = {
+        "allocation": allocation, "normalise": normalise, "round_to": round_to,
+        "min_units": min_units, "min_fraction": min_fraction, "granularity": granularity,
+        "uniform": uniform,
+    }  # fmt: skip
+    job = _Job(model, groups, call, evidence, criterion, words, options, seconds)
+    timing: Timing | None = None
+    if target.latency is None and round_to != "auto":
+        planned, surgery = job.carry_out(model, target, optimizer, verify=verify, dry_run=dry_run)
+    else:
+        planned, surgery, timing = _on_time(
+            job, target, latency_table, optimizer, verify=verify, dry_run=dry_run
+        )
+    return Result(
+        model, groups, planned, surgery, planned.before, planned.after, dict(job.held), seconds,
+        seed, timing,
+    )  # fmt: skip
+
+
+@dataclass(eq=False)
+class _Job:
+    """What pruning needs to know, and what it has found out so far."""
+
+    model: nn.Module
+    groups: Groups
+    call: Any
+    evidence: Evidence
+    criterion: str | Criterion
+    words: huggingface.Wording | None
+    options: dict[str, Any]
+    seconds: dict[str, float]
+    scores: dict[str, Tensor] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
+    latency: Latency | None = None
+    curves: dict[str, Curve] = field(default_factory=dict)
+
+    def plan(self, target: Target) -> Plan:
+        granularity = self.options["granularity"]
+        with _timed(self.seconds, "score"):
+            classes = movable(self.groups, granularity, self.held)
+            moving = [g for members in classes for g in members]
+            new = [g for g in moving if g.name not in self.scores]
+            self.scores |= score(self.criterion, new, self.evidence)
+        if self.options["allocation"] == "sensitivity" and not self.curves:
+            with _timed(self.seconds, "sensitivity"):
+                self.curves = curves_of(
+                    self.model, self.groups, self.call,
+                    togethers(classes, self.options["uniform"]), self.scores, self.evidence,
+                ).by_member()  # fmt: skip
+        with _timed(self.seconds, "plan"):
+            return plan(
+                self.groups, self.scores, target, hold=self.held, latency=self.latency,
+                curves=self.curves or None, **self.options,
+            )  # fmt: skip
+
+    def carry_out(
+        self,
+        model: nn.Module,
+        target: Target,
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        verify: bool,
+        dry_run: bool = False,
+        final: bool = True,
+    ) -> tuple[Plan, Surgery | None]:
+        """Plan for the target and do it to `model`; where its code contradicts, plan again.
+
+        final: write the configuration, too.
+        """
+        groups, words = self.groups, self.words
+        mismatch: Mismatch | None = None
+        for _ in range(_ROUNDS):
             try:
-                with _timed(seconds, "surgery"), _all_or_nothing(model, optimizer):
-                    keep = _by_outer(planned.keep, evidence.orders)
+                planned = self.plan(target)
+            except PruneError as error:
+                if mismatch is None:
+                    raise
+                raise PruneError(
+                    f"{error}. Left whole, because {mismatch}: {', '.join(sorted(self.held)[:5])}"
+                ) from mismatch
+            config = None
+            if words is not None:
+                planned = _lowered(planned, groups, self.scores, words.fit(planned.widths))
+                config = words.config(planned.widths)
+            if dry_run:
+                return planned, None
+            try:
+                with _timed(self.seconds, "surgery"), _all_or_nothing(model, optimizer):
+                    keep = _by_outer(planned.keep, self.evidence.orders)
                     surgery = remove(
-                        model, groups, keep, call, optimizer=optimizer, verify=verify
+                        model, groups, keep, self.call, optimizer=optimizer, verify=verify
                     )
-                    if words is not None:
-                        words.settle(model, config, call, verify=verify)
+                    if words is not None and final:
+                        words.settle(model, config, self.call, verify=verify)
             except Mismatch as found:
                 # What the analysis could not foresee, the trial run inside surgery has found. The
                 # model is as before: leave whole what does not fit, and plan again.
@@ -271,11 +357,91 @@ def prune(
                 more = _held(groups, planned, found)
                 if not more or len(more) == len(planned.keep) > 1:
                     raise
-                held |= more
+                self.held |= more
                 continue
-        return _result(model, groups, planned, surgery, held, seconds, seed)
-    assert mismatch is not None
-    raise mismatch
+            return planned, surgery
+        assert mismatch is not None
+        raise mismatch
+
+
+def _on_time(
+    job: _Job,
+    target: Target,
+    table: LatencyTable | None,
+    optimizer: torch.optim.Optimizer | None,
+    *,
+    verify: bool,
+    dry_run: bool,
+) -> tuple[Plan, Surgery | None, Timing]:
+    """Plan with measured times; time the pruned model, and plan anew while it is too slow."""
+    model = job.model
+    home = next((p.device for p in model.parameters()), torch.device("cpu"))
+    if home.type == "meta":
+        raise PruneError("a model on the meta device has no latency: load it where it is to run")
+    if table is None:
+        table = LatencyTable(home)
+    with _timed(job.seconds, "measure"):
+        (before,) = table.stopwatch.models([model], job.call)
+        job.latency = latency = Latency(job.groups, table, before)
+        if job.options["round_to"] in (None, "auto"):
+            job.options["round_to"] = latency.multiples()
+    limit = target.limits({"latency": before}).get("latency")
+    relative = not isinstance(target.latency, Seconds)
+    aim, best = limit, math.inf
+    for turn in range(1, _TIMED + 1):
+        now = target if aim is None else replace(target, latency=Seconds(aim))
+        trial = None if dry_run else copy.deepcopy(model)
+        try:
+            planned, _ = job.carry_out(
+                trial or model, now, verify=False, dry_run=dry_run, final=False
+            )
+        except OutOfReach as error:
+            if dry_run or [*error.nearest] != ["latency"] or aim is None:
+                raise
+            # By prediction only: time the smallest model that there is before giving up.
+            if aim >= error.nearest["latency"]:
+                raise _too_slow(limit, before, best) from error
+            aim = error.nearest["latency"] * (1 + 1e-9)
+            continue
+        widths = {job.groups[name].dim: n for name, n in planned.widths.items()}
+
+        def kept(dim: Dim, widths: dict[Dim, int] = widths) -> int:
+            return widths.get(dim, dim.size)
+
+        predicted = latency.of(kept)
+        if trial is None:
+            timing = Timing(before, predicted, None, turn, table.machine)
+            return _timed_plan(planned, target, limit, predicted), None, timing
+        with _timed(job.seconds, "measure"):
+            old, after = table.stopwatch.models([model, trial], job.call)
+        if relative:  # a machine that has become slower since slows both alike
+            after *= before / old
+        best = min(best, after)
+        if limit is None or after <= limit:
+            timing = Timing(before, predicted, after, turn, table.machine)
+            planned, surgery = job.carry_out(model, now, optimizer, verify=verify)
+            return _timed_plan(planned, target, limit, after), surgery, timing
+        latency.calibrate(kept, after)
+        aim = _AIM * limit
+    assert limit is not None
+    raise _too_slow(limit, before, best)
+
+
+def _timed_plan(planned: Plan, target: Target, limit: float | None, seconds: float) -> Plan:
+    """The plan in the words of the target as it was asked."""
+    if limit is None:
+        return replace(planned, target=target)
+    asked, reached = dict(planned.asked), dict(planned.reached)
+    asked["latency"], reached["latency"] = limit, seconds
+    return replace(planned, target=target, asked=asked, reached=reached)
+
+
+def _too_slow(limit: float, before: float, best: float) -> PruneError:
+    return PruneError(
+        f"budget out of reach: latency {in_units('latency', limit)} ({limit / before:.2%}) is "
+        f"below what was measured. Nearest: latency={in_units('latency', best)!r} "
+        f"({best / before:.2%})"
+    )
 
 
 def _by_outer(keep: Mapping[str, Tensor], orders: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -345,7 +511,7 @@ def delete_units(
     planned = Plan(_ANYTHING, keep, widths, {}, {}, before, after)
     with _timed(seconds, "surgery"):
         surgery = remove(model, groups, keep, call, optimizer=optimizer, verify=verify)
-    return _result(model, groups, planned, surgery, {}, seconds)
+    return Result(model, groups, planned, surgery, before, after, {}, seconds)
 
 
 def _check_optimizer(
@@ -451,29 +617,13 @@ def _lowered(
     for name in reached:
         if name == "units":
             reached[name] -= sum(planned.widths.values()) - sum(widths.values())
-        elif name != "width":
+        elif name not in ("width", "latency"):
             reached[name] = getattr(after, name)
     return replace(planned, keep=keep, widths=dict(widths), after=after, reached=reached)
 
 
-def _result(
-    model: nn.Module,
-    groups: Groups,
-    planned: Plan,
-    surgery: Surgery | None,
-    held: dict[str, str],
-    seconds: dict[str, float],
-    seed: int | None = None,
-) -> Result:
-    return Result(
-        model, groups, planned, surgery, planned.before, planned.after, dict(held), seconds, seed
-    )
-
-
 @contextmanager
-def _all_or_nothing(
-    model: nn.Module, optimizer: torch.optim.Optimizer | None
-) -> Iterator[None]:
+def _all_or_nothing(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> Iterator[None]:
     """The model and the optimiser's state as before if anything inside raises."""
     with _Transaction(unwrap(model), optimizer) as transaction:
         if optimizer is not None:

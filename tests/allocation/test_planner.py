@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sentei.allocation import ALLOCATIONS, Target, movable, plan, role
+from sentei.allocation import ALLOCATIONS, NORMALISERS, Curve, Target, movable, plan, role
 from sentei.allocation.movable import togethers
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import analyze
@@ -48,7 +48,7 @@ def more(groups, classes, widths):
 @settings(max_examples=40)
 @given(
     networks(),
-    st.sampled_from(["params", "macs"]),
+    st.sampled_from(["params", "macs", "bytes", "memory"]),
     st.floats(0.2, 0.95),
     st.sampled_from(FREE),
 )
@@ -129,6 +129,93 @@ def test_global_is_the_plain_loop(case, fraction):
         assume(False)
     want = by_hand(groups, scores, made.asked["macs"])
     assert {n: made.widths.get(n, groups[n].size) for n in want} == want
+
+
+@settings(max_examples=15)
+@given(networks(max_blocks=3), st.sampled_from(FREE), st.floats(0.3, 0.7))
+def test_a_smaller_budget_never_costs_more(case, allocation, fraction):
+    model, inputs = case
+    groups = analyze(model, inputs)
+    scores = drawn(groups)
+    try:
+        tight = plan(groups, scores, Target(macs=fraction), allocation=allocation)
+    except PruneError:
+        assume(False)
+    loose = plan(groups, scores, Target(macs=fraction + 0.25), allocation=allocation)
+    assert tight.after.macs <= loose.after.macs
+    assert tight.after.memory <= tight.before.memory
+
+
+def test_several_costs_at_once_all_hold():
+    model = chain(64, 64, 64, 8)
+    target = Target(macs=0.7, bytes=0.5, memory=0.6, params=0.55)
+    groups, made = planned(model, torch.zeros(32, 64), target)
+    assert made.reached.keys() == made.asked.keys() == {"macs", "bytes", "memory", "params"}
+    assert all(made.reached[n] <= made.asked[n] for n in made.asked)
+    assert all(made.reached[n] == getattr(made.after, n) for n in made.asked)
+    with pytest.raises(PruneError, match=r"memory 2,\d+ .* Nearest: memory=\d+"):
+        plan(groups, drawn(groups), Target(memory=0.05))
+
+
+def test_multiples_by_group():
+    _, made = planned(
+        chain(32, 64, 64, 8), torch.zeros(1, 32), Target(macs=0.4), round_to={"0": 16, "2": 4}
+    )
+    assert made.widths["0"] % 16 == 0
+    assert made.widths["2"] % 4 == 0
+
+
+def test_isomorphic_groups_lose_equal_shares_and_compete_among_themselves():
+    class Branches(nn.Module):
+        """Two convolutions of one kind, two linear layers of another."""
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Conv2d(3, 40, 3), nn.Conv2d(40, 40, 3), nn.Conv2d(40, 8, 3)
+            self.d, self.e, self.f = nn.Linear(8, 40), nn.Linear(40, 40), nn.Linear(40, 2)
+
+        def forward(self, x):
+            x = self.c(self.b(self.a(x).relu()).relu()).mean((2, 3))
+            return self.f(self.e(self.d(x).relu()).relu())
+
+    groups = analyze(Branches(), torch.zeros(1, 3, 12, 12))
+    scores = {n: torch.rand(g.size) + 1 for n, g in groups.items()}
+    # Linear units are worth a thousand times as much: globally, none of them would go.
+    scores |= {n: 1000 * scores[n] for n in ("d", "e")}
+    scores["a"] *= 2
+    made = plan(groups, scores, Target(units=0.5), allocation="isomorphic", normalise="none")
+    kept = {n: made.widths.get(n, groups[n].size) for n in groups}
+    assert kept["a"] > kept["b"]
+    assert abs(kept["a"] + kept["b"] - 40) <= 1
+    assert abs(kept["d"] + kept["e"] - 40) <= 1
+    free = plan(groups, scores, Target(units=0.5), normalise="none")
+    assert not {"d", "e"} & free.widths.keys()
+
+
+def test_sensitivity_equalises_the_predicted_damage():
+    groups = analyze(chain(32, 40, 40, 8), torch.zeros(1, 32))
+    shares = (1.0, 0.5, 0.1)
+    curves = {
+        "0": Curve("0", ("0",), shares, (0.0, 1.0, 2.0), (0.0, 1.0, 2.0)),
+        "2": Curve("2", ("2",), shares, (0.0, 0.1, 0.2), (0.0, 0.1, 0.2)),
+    }
+    made = plan(groups, drawn(groups), Target(macs=0.5), allocation="sensitivity", curves=curves)
+    kept = {n: made.widths.get(n, 40) / 40 for n in ("0", "2")}
+    damage = {n: float(curves[n].damage_at(kept[n])) for n in kept}
+    unit = {n: float(curves[n].damage_at(kept[n] - 1 / 40)) - damage[n] for n in kept}
+    assert kept["2"] < kept["0"]
+    assert abs(damage["0"] - damage["2"]) <= max(unit.values()) + 1e-9
+    assert "needs curves" in error(target=Target(macs=0.5), allocation="sensitivity")
+
+
+@given(st.lists(st.floats(0.0, 100.0), min_size=1, max_size=20))
+@pytest.mark.parametrize("name", NORMALISERS)
+def test_normalised_scores_are_finite_and_in_the_same_order(name, values):
+    scores = torch.tensor(values, dtype=torch.float64)
+    found = NORMALISERS[name](scores)
+    assert found.isfinite().all()
+    order = scores.argsort(stable=True)
+    assert (found[order].diff() >= -1e-9).all()
 
 
 def test_width_keeps_the_share_of_every_group_rounded_down():

@@ -40,3 +40,41 @@ def test_fractions_become_numbers_by_their_decimal_value():
     assert share_of(0.29, 100) == 29
     assert ceil_share(0.3, 10) == 3
     assert share_of(1.0, 10**18 + 1) == 10**18 + 1
+
+
+@pytest.mark.parametrize(
+    "asked, words",
+    [
+        ({"latency": 1}, "a float is the fraction to keep, a string a time; for 1 seconds"),
+        (
+            {"latency": 2.5},
+            "at most 1. For half: latency=0.5; for a time: a string such as '10 ms'",
+        ),
+        ({"latency": "10 parsecs"}, "unknown unit 'parsecs'; want s, ms, us or ns, or %"),
+        ({"memory": "2 ms"}, "unknown unit 'ms'; want kB, MB, GB, KiB, MiB or GiB, or %"),
+        ({"macs": "2 GiB"}, "unknown unit 'GiB'; want %, or a number"),
+        ({"latency": "soon"}, "want a fraction such as 0.5 or an integer; got 'soon'"),
+        ({"latency": "0 ms"}, "a time must be above 0"),
+        ({"bytes": 1}, "1.0 is everything, an integer above 1 is a number of bytes"),
+    ],
+)
+def test_words_of_times_and_bytes(asked, words):
+    with pytest.raises(PruneError) as caught:
+        Target(**asked)
+    assert words in str(caught.value)
+
+
+def test_strings_with_units():
+    target = Target(latency="2.5 ms", memory="1.5 KiB", bytes="2 MB", macs="12.5 %")
+    assert (target.latency, target.memory, target.bytes, target.macs) == (
+        0.0025,
+        1536,
+        2 * 10**6,
+        0.125,
+    )
+    assert Target(latency="50%").latency == 0.5
+    assert repr(target) == "Target(macs=0.125, bytes=2000000, memory=1536, latency='2.5 ms')"
+    # Printed, they mean what they meant.
+    assert eval(repr(target)) == target
+    assert Target(latency=0.5).limits({"latency": 0.01, "macs": 9}) == {"latency": 0.005}
+    assert target.limits({"latency": 0.01}) == {"latency": 0.0025}

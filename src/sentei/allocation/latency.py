@@ -8,7 +8,8 @@ points time is interpolated, linearly in every width. Two corrections make it us
   larger one instead, so the time at a width is the least time at that width or any larger:
   t(w) = min over w' >= w of measured(w'). Prediction therefore never falls when a width rises.
 - **Calibration.** Operators in a model find other caches than alone, and Python takes its time
-  between them. The sum is scaled so that it is right for the unpruned model, which is timed.
+  between them. The sum is scaled so that it is right for the unpruned model, which is timed; once
+  pruned models have been timed as well, a line is laid through all of them.
 
 Widths that a machine likes are found out, too (`multiples`): an operator is timed at widths of an
 odd number, twice an odd number, four times, …; the finest of these that costs no more than its
@@ -46,7 +47,7 @@ _SHARES = {
 _MULTIPLES = (1, 2, 4, 8, 16)
 # Two times that differ by less are equal, as far as measurement can tell.
 _NOISE = 0.02
-_EXCESS = 0.08
+_EXCESS = 0.05
 
 
 @dataclass(frozen=True)
@@ -241,9 +242,7 @@ class Latency:
         measured: seconds of the unpruned model, to calibrate; none: the plain sum of operators.
     """
 
-    def __init__(
-        self, groups: Groups, table: LatencyTable, measured: float | None = None
-    ) -> None:
+    def __init__(self, groups: Groups, table: LatencyTable, measured: float | None = None) -> None:
         self.groups, self.table = groups, table
         operators = _operators(groups, table.device)
         by_pattern: dict[tuple[str, tuple[Any, ...]], _Measured] = {}
@@ -263,14 +262,27 @@ class Latency:
             {str(p.operator.op) for p in self.patterns if not p.fill(table.known)}
         )
         self.counts = [sum(p is q for q in self.places) for p in self.patterns]
-        self.scale = 1.0
-        whole = self.of(lambda dim: dim.size)
-        if measured is not None and whole > 0:
-            self.scale = measured / whole
+        self.scale, self.offset = 1.0, 0.0
+        self._points: list[tuple[float, float]] = []
+        if measured is not None:
+            self.calibrate(lambda dim: dim.size, measured)
+
+    def calibrate(self, kept: Callable[[Dim], int], measured: float) -> None:
+        """Learn that a model of these widths took `measured` seconds."""
+        whole = (self.of(kept) - self.offset) / self.scale
+        if whole <= 0:
+            return
+        self._points.append((whole, measured))
+        x, y = np.array(self._points).T
+        self.scale, self.offset = measured / whole, 0.0
+        if np.ptp(x) > 0:
+            slope, level = np.polyfit(x, y, 1)
+            if slope > 0 and level >= 0:  # else noise: trust the last
+                self.scale, self.offset = float(slope), float(level)
 
     def of(self, kept: Callable[[Dim], int]) -> float:
         """Seconds when `kept(dim)` units remain of each dim."""
-        return self.scale * sum(
+        return self.offset + self.scale * sum(
             n * p.time([b.value(kept) for b in p.operator.bases])
             for p, n in zip(self.patterns, self.counts, strict=True)
         )
@@ -301,7 +313,7 @@ class Latency:
             total = 0.0
             for pattern, count, own in parts:
                 total += count * pattern.time([values[i] for i in own], raw)
-            return self.scale * total
+            return self.offset + self.scale * total
 
         return seconds
 
@@ -351,7 +363,7 @@ class Latency:
         for operator in largest:
             row = []
             for offset in offsets:
-                widths = [n - offset for n in _anchors(operator) or ()]
+                widths = [n + offset for n in _anchors(operator) or ()]
                 signature, build = operator.at(widths)
                 runs[signature] = build
                 row.append((signature, float(prod(widths))))
@@ -363,7 +375,7 @@ class Latency:
             seconds = np.array([np.nan if t is None else t for t in times])
             work = np.array([w for _, w in row])
             # What each would cost if time were linear in the work between both ends.
-            fair = np.interp(work, work[[-1, 0]], seconds[[-1, 0]])
+            fair = np.interp(work, work[[0, -1]], seconds[[0, -1]])
             for offset, more in zip(offsets[1:-1], (seconds / fair - 1)[1:-1], strict=True):
                 if np.isfinite(more):
                     excess.setdefault(offset, []).append(float(more))
@@ -393,9 +405,7 @@ def _operators(groups: Groups, device: torch.device) -> list[_Operator]:
         own = needs.get(id(node), {})
         bases: dict[Any, Poly] = {}
 
-        def follow(
-            tree: Any, own: dict[int, Any] = own, bases: dict[Any, Poly] = bases
-        ) -> Any:
+        def follow(tree: Any, own: dict[int, Any] = own, bases: dict[Any, Poly] = bases) -> Any:
             def poly(axis: Any) -> Poly:
                 size = size_of(axis)
                 if not size.is_constant:
@@ -456,15 +466,14 @@ def _kind(operator: _Operator) -> str:
 
 
 def _anchors(operator: _Operator) -> list[int] | None:
-    """A round width for each base, near three quarters; None where one is too narrow to tell."""
-    found = []
-    for base in operator.bases:
-        whole = base.value(_whole)
-        anchor = int(0.75 * whole) // 32 * 32 or whole // 32 * 32
-        if anchor < 64:
-            return None
-        found.append(anchor)
-    return found or None
+    """A round width for each base, with room for 32 more; None where one is too narrow to tell.
+
+    Just above a round width a kernel that works in blocks wastes most.
+    """
+    wholes = [base.value(_whole) for base in operator.bases]
+    if not wholes or min(wholes) < 64:
+        return None
+    return [max(32, (whole // 2 - 32) // 32 * 32) for whole in wholes]
 
 
 def _work(operator: _Operator) -> float:

@@ -69,7 +69,7 @@ def lamp(scores: Tensor) -> Tensor:
     >>> lamp(torch.tensor([1., 3., 2.]))
     tensor([0.1667, 1.0000, 0.4000])
     """
-    order = scores.argsort(descending=True, stable=True)
+    order = scores.argsort(stable=True).flip(0)  # of equal ones the last stay
     sums = scores[order].cumsum(0)
     ranked = torch.where(sums > 0, scores[order] / sums.clamp(min=1e-300), sums)
     return torch.empty_like(scores).index_copy_(0, order, ranked)

@@ -32,7 +32,15 @@ from sentei.graph.cost import Cost
 from sentei.graph.errors import PruneError, closest
 from sentei.graph.groups import Groups
 
-__all__ = ["ALLOCATIONS", "NORMALISERS", "Plan", "Predictor", "plan"]
+__all__ = ["ALLOCATIONS", "NORMALISERS", "OutOfReach", "Plan", "Predictor", "plan"]
+
+
+class OutOfReach(PruneError):
+    """No plan meets the budget; `nearest` says what can be reached of what was missed."""
+
+    def __init__(self, message: str, nearest: dict[str, float]) -> None:
+        super().__init__(message)
+        self.nearest = nearest
 
 
 class Predictor(Protocol):
@@ -141,7 +149,7 @@ def plan(
     _check_scores(moving, scores)
     by_name = round_to if isinstance(round_to, Mapping) else {}
     default = round_to if isinstance(round_to, int) else 1
-    coarse = [max((by_name.get(g.name, default) for g in t.members)) for t in moving]
+    coarse = [max(by_name.get(g.name, default) for g in t.members) for t in moving]
     ladder = _Ladder(groups, moving, target, coarse, min_units, min_fraction, latency)
     limits = target.limits(ladder.before)
     value = _values(ladder, moving, scores, NORMALISERS[normalise])
@@ -245,7 +253,7 @@ class _Ladder:
             return
         bottom = np.zeros_like(self.at)
         if not self.fits(bottom, limits):
-            raise PruneError(self._impossible(limits, bottom))
+            raise self._impossible(limits, bottom)
         keys = ORDERS[allocation](steps)
         order = np.lexsort((steps.place, steps.owner, *keys[::-1]))
         owner = steps.owner[order]
@@ -288,7 +296,7 @@ class _Ladder:
             elif self.at[c] + 1 < len(self.rungs[c]):
                 heapq.heappush(heap, entry(c))
 
-    def _impossible(self, limits: Mapping[str, float], bottom: np.ndarray) -> str:
+    def _impossible(self, limits: Mapping[str, float], bottom: np.ndarray) -> OutOfReach:
         least = self.cost(bottom, limits)
         missed = []
         for name, n in least.items():
@@ -300,9 +308,10 @@ class _Ladder:
                     f"({limit / whole:.2%}) is below what can be reached. "
                     f"Nearest: {name}={nearest} ({n / whole:.2%})"
                 )
-        return (
+        return OutOfReach(
             f"budget out of reach: {'; '.join(missed)}, with every prunable group at its smallest "
-            f"width. What is pinned or protected keeps its cost"
+            f"width. What is pinned or protected keeps its cost",
+            {name: n for name, n in least.items() if n > limits[name]},
         )
 
 

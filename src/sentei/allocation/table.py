@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sentei.allocation.stopwatch import Stopwatch, WallClock
 
@@ -42,11 +40,7 @@ def cache_folder() -> Path:
 
 def machine(device: torch.device) -> dict[str, Any]:
     """What times depend on, besides the operator and its shapes."""
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else _processor()
-    )
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "format": _FORMAT,
         "device": device.type,
@@ -121,6 +115,9 @@ class LatencyTable:
         if not self.progress or len(missing) < _WORTH_A_BAR:
             yield from missing
             return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
         columns = (
             TextColumn("measuring operators on this machine"),
             BarColumn(bar_width=24),
@@ -177,6 +174,8 @@ class LatencyTable:
             self._say(f"cannot be written ({error}); its times hold for this run only")
 
     def _say(self, what: str) -> None:
+        from rich.console import Console
+
         Console(stderr=True, highlight=False).print(
             f"latency table {self.path} {what}", markup=False, soft_wrap=True
         )
