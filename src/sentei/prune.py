@@ -470,7 +470,7 @@ def delete_units(
     Args:
         name: a group, or a module whose output is one group. Or a mapping from names to units, to
             remove from several at once (groups whose widths are tied must keep equal shares).
-        units: which, from 0.
+        units: which, from 0; left out after a mapping.
         others: as in `prune`.
     Raises:
         PruneError: there is no such group, it is pinned (says why), a unit is out of range, none
@@ -488,6 +488,8 @@ def delete_units(
         wanted: Mapping[str, Any] = {name: units}
     else:
         wanted = name
+        if example_inputs is None and units is not None:
+            example_inputs = units  # delete_units(model, {...}, x): a mapping says which units
     seconds: dict[str, float] = {}
     call = without_cache(model, *call_arguments(example_inputs, args, kwargs))
     if not inplace:

@@ -22,6 +22,7 @@ yours:
 """
 
 from sentei.hooks.base import Hook, Hooks, Stop
+from sentei.hooks.distill import Distill
 from sentei.hooks.dynamic_sparse import DynamicSparse
 from sentei.hooks.mask import FreezeHook, MaskHook
 from sentei.hooks.scores import BernoulliMask, EdgePopup, LearnedMask
@@ -29,6 +30,7 @@ from sentei.hooks.snapshot import Snapshot
 
 __all__ = [
     "BernoulliMask",
+    "Distill",
     "DynamicSparse",
     "EdgePopup",
     "FreezeHook",
