@@ -57,6 +57,7 @@ def test_it_reaches_its_density_and_masked_weights_are_zero(name):
     assert outcome.masks is not None
     # Threshold rules (see the cards) only come near; all others are exact.
     assert outcome.kept == round(0.25 * outcome.weights) or name in NOT_EXACT
+    assert abs(outcome.density - 0.25) < 0.25
     parameters = dict(given.model.named_parameters())
     for weight, mask in outcome.masks.items():
         assert not parameters[weight][~mask].count_nonzero()
@@ -90,7 +91,9 @@ def test_its_facts_are_complete(name):
 
 
 # Methods whose count follows from a threshold or a learned gate, as their cards say.
-NOT_EXACT: set[str] = set()
+NOT_EXACT: set[str] = {
+    "narang-gradual-rnn",  # A3: a threshold; the target sparsity is not guaranteed
+}
 
 
 def test_mistakes_speak():

@@ -12,10 +12,12 @@ from math import prod
 import torch
 from torch import Tensor
 
+from sentei.allocation.layers import er, erk, first_dense, uniform, uniform_plus
 from sentei.graph.errors import PruneError, closest
+from sentei.structures import block, nm
 from sentei.structures.masks import Masks
 
-__all__ = ["DENSITIES", "counts", "select", "top"]
+__all__ = ["DENSITIES", "counts", "er", "erk", "select", "top", "top_of_rows"]
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -34,49 +36,29 @@ def top(scores: Tensor, k: int) -> Tensor:
     return mask.view(scores.shape)
 
 
-def uniform(shapes: Shapes, density: float) -> dict[str, float]:
-    """The same density in every layer."""
-    return dict.fromkeys(shapes, density)
-
-
-def erk(shapes: Shapes, density: float) -> dict[str, float]:
-    """Erdős–Rényi with kernel: d_l = min(1, ε · Σ_i shape_i / Π_i shape_i).
-
-    ε is such that Σ_l d_l n_l = density · N; layers that would exceed 1 are dense, and the rest is
-    solved again without them.
-
-    Source: Evci et al. 2020, arXiv:1911.11134, section 3 (1).
-
-    >>> {n: round(d, 3) for n, d in erk({"a": (2, 2), "b": (20, 20)}, 0.2).items()}
-    {'a': 1.0, 'b': 0.192}
-    """
-    ratio = {n: sum(s) / prod(s) for n, s in shapes.items()}
-    budget = density * sum(prod(s) for s in shapes.values())
-    dense: set[str] = set()
-    while len(dense) < len(shapes):
-        rest = [n for n in shapes if n not in dense]
-        left = budget - sum(prod(shapes[n]) for n in dense)
-        epsilon = left / sum(ratio[n] * prod(shapes[n]) for n in rest)
-        above = {n for n in rest if epsilon * ratio[n] > 1}
-        if not above:
-            return {n: 1.0 if n in dense else epsilon * ratio[n] for n in shapes}
-        dense |= above
-    return dict.fromkeys(shapes, 1.0)
-
-
-DENSITIES: dict[str, Callable[[Shapes, float], dict[str, float]]] = {"uniform": uniform, "erk": erk}
+DENSITIES: dict[str, Callable[[Shapes, float], dict[str, float]]] = {
+    "uniform": uniform,
+    "uniform+": uniform_plus,
+    "first-dense": first_dense,
+    "er": er,
+    "erk": erk,
+}
 """How a density of the whole is spread over layers, by shapes alone."""
 
 
-def counts(shapes: Shapes, densities: Mapping[str, float]) -> dict[str, int]:
-    """Weights to keep in each layer: `round` of the sum in all, by largest remainders.
+def counts(
+    shapes: Shapes, densities: Mapping[str, float], total: int | None = None
+) -> dict[str, int]:
+    """Weights to keep in each layer: `total` in all, by largest remainders.
+
+    total: the rounded sum of the layers' shares by default.
 
     >>> counts({"a": (3,), "b": (3,)}, {"a": 0.5, "b": 0.5})
     {'a': 2, 'b': 1}
     """
     exact = {n: densities[n] * prod(s) for n, s in shapes.items()}
     kept = {n: int(x + 1e-9) for n, x in exact.items()}
-    missing = round(sum(exact.values())) - sum(kept.values())
+    missing = (round(sum(exact.values())) if total is None else total) - sum(kept.values())
     largest = sorted(exact, key=lambda n: kept[n] - exact[n])  # stable: earlier layers first
     for name in largest[:missing]:
         kept[name] += 1
@@ -94,9 +76,13 @@ def select(
         scores: parameter name -> scores of its shape; larger is worth more.
         density: share to keep, in [0, 1].
         scope: "global" ranks all weights together; a name in `DENSITIES`, or densities by
-            parameter, ranks inside each parameter.
+            parameter, ranks inside each parameter; "rows" ranks inside each row (an output) and
+            drops `floor((1 - density) * length)` of it; "n:m" keeps the n best of every m
+            consecutive ones and wants density n/m; "hxw" ranks blocks of h rows and w columns
+            inside each parameter and keeps `round(density * blocks)` of them.
     Raises:
-        PruneError: a density out of range, an unknown scope, scores that are NaN.
+        PruneError: a density out of range, an unknown scope, scores that are NaN, a pattern that
+            does not fit a weight's shape or the density.
 
     >>> scores = {"a": torch.tensor([1., 2.]), "b": torch.tensor([3., 4.])}
     >>> {n: m.tolist() for n, m in select(scores, 0.5).items()}
@@ -115,11 +101,37 @@ def select(
         mask = top(flat, round(density * flat.numel()))
         parts = mask.split([s.numel() for s in scores.values()])
         return Masks({n: m.view(shapes[n]) for n, m in zip(scores, parts, strict=True)})
-    if isinstance(scope, str):
-        if scope not in DENSITIES:
-            raise PruneError(f"unknown scope {scope!r}; {closest(scope, ['global', *DENSITIES])}")
-        densities = DENSITIES[scope](shapes, density)
+    if not isinstance(scope, str):
+        kept = counts(shapes, scope)
+    elif scope in DENSITIES:
+        total = sum(s.numel() for s in scores.values())
+        kept = counts(shapes, DENSITIES[scope](shapes, density), round(density * total))
+    elif scope == "rows":
+        return Masks({n: top_of_rows(s, density) for n, s in scores.items()})
+    elif (pattern := nm.parse(scope)) is not None:
+        if abs(density - pattern[0] / pattern[1]) > 1e-9:
+            raise PruneError(
+                f"{scope} keeps {pattern[0] / pattern[1]:g} of the weights; the density asked for "
+                f"is {density:g}. Give that density, or another scope"
+            )
+        return Masks({n: nm.best_of(s, *pattern, n) for n, s in scores.items()})
+    elif (sides := block.parse(scope)) is not None:
+        pools = {n: block.pooled(s, sides, n) for n, s in scores.items()}
+        chosen = select(pools, density, "uniform")
+        return Masks({n: block.spread(m, sides, shapes[n]) for n, m in chosen.items()})
     else:
-        densities = dict(scope)
-    kept = counts(shapes, densities)
+        known = ["global", "rows", "2:4", "4x4", *DENSITIES]
+        raise PruneError(f"unknown scope {scope!r}; {closest(scope, known)}")
     return Masks({n: top(s, kept[n]) for n, s in scores.items()})
+
+
+def top_of_rows(scores: Tensor, density: float) -> Tensor:
+    """Mask without the `floor((1 - density) * length)` lowest of each row; the later stay.
+
+    >>> top_of_rows(torch.tensor([[1., 2., 3.], [9., 8., 7.]]), 0.5).int().tolist()
+    [[0, 1, 1], [1, 1, 0]]
+    """
+    rows = scores.flatten(1)
+    drop = int((1 - density) * rows.shape[1] + 1e-9)
+    gone = rows.argsort(dim=1, stable=True)[:, :drop]
+    return torch.ones_like(rows, dtype=torch.bool).scatter_(1, gone, False).view(scores.shape)

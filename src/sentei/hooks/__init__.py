@@ -24,6 +24,7 @@ yours:
 from sentei.hooks.base import Hook, Hooks, Stop
 from sentei.hooks.distill import Distill
 from sentei.hooks.dynamic_sparse import DynamicSparse
+from sentei.hooks.gradual import GradualHook
 from sentei.hooks.mask import FreezeHook, MaskHook
 from sentei.hooks.scores import BernoulliMask, EdgePopup, LearnedMask
 from sentei.hooks.snapshot import Snapshot
@@ -34,6 +35,7 @@ __all__ = [
     "DynamicSparse",
     "EdgePopup",
     "FreezeHook",
+    "GradualHook",
     "Hook",
     "Hooks",
     "LearnedMask",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +26,28 @@ class MaskHook(Hook):
 
     def start(self, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
         super().start(model, optimizer, steps)
-        self.masks.apply_(model)
+        self.hold(self.masks)
+
+    def hold(self, masks: Masks) -> None:
+        """Hold these masks from now on."""
+        masks.apply_(self.model)  # also says so where one does not fit
+        self.masks = masks
+        weights = dict(unwrap(self.model).named_parameters(remove_duplicate=False))
+        # Looked up and turned round once: a step should cost one fill a weight and no more.
+        self._gone = [(weights[n].data, ~m.to(weights[n].device)) for n, m in masks.items()]
 
     def after_step(self) -> None:
         super().after_step()
-        self.masks.apply_(self.model)
+        for weight, gone in self._gone:
+            weight.masked_fill_(gone, 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"masks": dict(self.masks)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        masks: dict[str, Tensor] = state["masks"]
+        self.hold(Masks(masks))
 
 
 class FreezeHook(Hook):

@@ -22,12 +22,14 @@ from torch import Tensor
 from sentei.criteria.evidence import Criterion, Evidence
 from sentei.criteria.weights.fisher import fisher_diagonal, obd
 from sentei.criteria.weights.grasp import grasp
+from sentei.criteria.weights.lamp import lamp
 from sentei.criteria.weights.magnitude import magnitude
 from sentei.criteria.weights.ntk_sap import ntk_sap
 from sentei.criteria.weights.random import random
 from sentei.criteria.weights.snip import snip
 from sentei.criteria.weights.synflow import synflow
 from sentei.criteria.weights.taylor import taylor_abs, taylor_second, taylor_sq
+from sentei.criteria.weights.wanda import wanda
 from sentei.graph.errors import PruneError, closest
 from sentei.graph.groups import Group
 
@@ -38,6 +40,7 @@ Saliency = Callable[[Evidence], dict[str, Tensor]]
 SALIENCIES: dict[str, Saliency] = {
     "fisher-diag": fisher_diagonal,
     "grasp": grasp,
+    "lamp": lamp,
     "magnitude": magnitude,
     "ntk-sap": ntk_sap,
     "obd": obd,
@@ -47,6 +50,7 @@ SALIENCIES: dict[str, Saliency] = {
     "taylor-abs": taylor_abs,
     "taylor-second": taylor_second,
     "taylor-sq": taylor_sq,
+    "wanda": wanda,
 }
 
 

@@ -1,0 +1,213 @@
+"""What goes into each weight: the inputs of every matrix product and convolution of a model.
+
+Seen at the operators, not at modules, so that functional code, attention and shared weights are
+covered alike. `OPERATORS` says how each operator multiplies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from sentei.batches import Batch, forward, to_device
+from sentei.graph.capture import unwrap
+from sentei.graph.errors import PruneError
+
+__all__ = ["OPERATORS", "Use", "first_user", "observe", "order"]
+
+
+@dataclass(frozen=True)
+class Use:
+    """One product of a weight with its inputs.
+
+    inputs: (groups, tokens, columns): what each row of the weight is multiplied with; tokens are
+        all positions of all examples, and kernels see their patches unfolded.
+    groups: 1, or those of a grouped convolution. transposed: the weight is (inputs, outputs).
+    """
+
+    name: str
+    inputs: Tensor = field(repr=False)
+    groups: int = 1
+    transposed: bool = False
+
+    def matrix(self, weight: Tensor) -> Tensor:
+        """A weight (or scores of its shape) as (groups, rows, columns)."""
+        flat = weight.T if self.transposed else weight.flatten(1)
+        return flat.reshape(self.groups, -1, flat.shape[1])
+
+    def weight(self, matrix: Tensor, shape: Sequence[int]) -> Tensor:
+        """The counterpart of `matrix`."""
+        flat = matrix.flatten(0, 1)
+        return (flat.T if self.transposed else flat).reshape(tuple(shape))
+
+
+def _linear(name: str, x: Tensor, weight: Tensor, bias: Any = None) -> Use:
+    return Use(name, x.reshape(1, -1, x.shape[-1]))
+
+
+def _matmul(name: str, x: Tensor, weight: Tensor) -> Use:
+    return Use(name, x.reshape(1, -1, x.shape[-1]), transposed=True)
+
+
+def _convolution(
+    name: str,
+    x: Tensor,
+    weight: Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Use:
+    kernel = weight.shape[2:]
+    if x.dim() == len(kernel) + 1:  # one example without a batch dimension
+        x = x[None]
+
+    def each(value: Any) -> list[int]:
+        values = [value] if isinstance(value, int) else list(value)
+        return values * len(kernel) if len(values) == 1 else values
+
+    strides, dilations = each(stride), each(dilation)
+    spans = [d * (k - 1) for d, k in zip(dilations, kernel, strict=True)]
+    if padding == "same":
+        sides = [(s // 2, s - s // 2) for s in spans]
+    else:
+        sides = [(p, p) for p in each(0 if padding == "valid" else padding)]
+    x = F.pad(x, [p for side in reversed(sides) for p in side])
+    for i, (span, step, dilation) in enumerate(zip(spans, strides, dilations, strict=True)):
+        x = x.unfold(2 + i, span + 1, step)[..., ::dilation]
+    n = len(kernel)
+    # (N, C, places…, kernel…) -> (groups, N · places, C / groups · kernel)
+    x = x.unflatten(1, (groups, -1))
+    x = x.permute(1, 0, *range(3, 3 + n), 2, *range(3 + n, 3 + 2 * n))
+    x = x.reshape(groups, -1, weight[0].numel())
+    return Use(name, x, groups)
+
+
+OPERATORS: dict[str, tuple[int, Callable[..., Use]]] = {
+    "linear": (1, _linear),
+    "conv1d": (1, _convolution),
+    "conv2d": (1, _convolution),
+    "conv3d": (1, _convolution),
+    "matmul": (1, _matmul),
+    "__matmul__": (1, _matmul),
+    "mm": (1, _matmul),
+    "addmm": (2, lambda name, bias, x, weight, **_: _matmul(name, x, weight)),
+}
+"""Operator -> where its weight stands among the arguments, and what is multiplied."""
+
+
+class _Watch(TorchFunctionMode):
+    def __init__(self, names: Mapping[int, str], see: Callable[[Use], None]) -> None:
+        super().__init__()
+        self.names, self.see = names, see
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        place, use = OPERATORS.get(getattr(func, "__name__", ""), (0, None))
+        if use is not None:
+            weight = kwargs.get("weight", args[place] if len(args) > place else None)
+            name = self.names.get(id(weight))
+            if name is not None:
+                with torch.no_grad(), torch._C.DisableTorchFunction():
+                    self.see(use(name, *args, **kwargs))
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def _still(model: nn.Module) -> Iterator[None]:
+    """Eval mode without fused paths that hide the operators; as before on leaving."""
+    flags = {m: m.training for m in model.modules()}
+    fast = torch.backends.mha.get_fastpath_enabled()
+    try:
+        model.eval()
+        torch.backends.mha.set_fastpath_enabled(False)
+        with torch.no_grad():
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for module, flag in flags.items():
+            module.training = flag
+
+
+def observe(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    data: Iterable[Batch],
+    see: Callable[[Use], None],
+    only: Iterable[str] | None = None,
+    *,
+    strict: bool = True,
+) -> None:
+    """Run the model on `data` and call `see` with every use of every weight, as it happens.
+
+    Args:
+        only: the weights to look at; all by default.
+        strict: every weight must be seen.
+    Raises:
+        PruneError: with `strict`, a weight took part in no product that is understood.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(64, 2))
+    >>> batch = torch.randn(5, 3, 4, 4), torch.zeros(5)
+    >>> observe(net, {"0.weight": net[0].weight, "2.weight": net[2].weight}, [batch],
+    ...         lambda use: print(use.name, tuple(use.inputs.shape)))
+    0.weight (1, 80, 27)
+    2.weight (1, 5, 64)
+    """
+    model = unwrap(model)
+    chosen = list(weights) if only is None else list(only)
+    names = {id(weights[n]): n for n in chosen}
+    seen: set[str] = set()
+
+    def note(use: Use) -> None:
+        seen.add(use.name)
+        see(use)
+
+    device = next(iter(weights.values())).device
+    with _still(model), _Watch(names, note):
+        for batch in data:
+            forward(model, to_device(batch, device))
+    unseen = [n for n in chosen if n not in seen]
+    if unseen and strict:
+        raise PruneError(
+            f"the inputs of {unseen[0]!r} cannot be seen: it takes part in none of "
+            f"{', '.join(k for k in OPERATORS if k[0] != '_')} on this data"
+            f"{f' (nor do {len(unseen) - 1} more)' if len(unseen) > 1 else ''}; protect it"
+        )
+
+
+def order(model: nn.Module, weights: Mapping[str, Tensor], batch: Batch) -> list[str]:
+    """The weights' names as the model first uses them."""
+    found: dict[str, None] = {}
+    observe(model, weights, [batch], lambda use: found.setdefault(use.name))
+    return list(found)
+
+
+def first_user(
+    model: nn.Module, modules: Iterable[nn.Module], weights: Mapping[str, Tensor], batch: Batch
+) -> dict[nn.Module, str]:
+    """Module -> the weight that is used first after it has run; modules without one are absent."""
+    waiting: list[nn.Module] = []
+    found: dict[nn.Module, str] = {}
+
+    def see(use: Use) -> None:
+        for module in waiting:
+            found.setdefault(module, use.name)
+        waiting.clear()
+
+    handles = [m.register_forward_hook(lambda m, *_: waiting.append(m)) for m in modules]
+    try:
+        observe(model, weights, [batch], see)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
