@@ -6,6 +6,7 @@ from sentei.methods.lottery.learned_supermask import learned_supermask
 from sentei.methods.lottery.lr_rewind import lr_rewind
 from sentei.methods.lottery.lth_imp import lth_imp
 from sentei.methods.lottery.lth_rewind import lth_rewind
+from sentei.methods.lottery.rethinking_value import rethinking_value
 from sentei.methods.lottery.rigl import rigl
 from sentei.methods.lottery.set import set_
 from sentei.methods.lottery.supermask import supermask
@@ -19,6 +20,7 @@ LOTTERY: dict[str, Method] = {
     "supermask": supermask,
     "learned-supermask": learned_supermask,
     "edge-popup": edge_popup,
+    "rethinking-value": rethinking_value,
     "set": set_,
     "rigl": rigl,
 }
