@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,9 @@ from sentei.graph.groups import Group, Groups, analyze, call_arguments
 from sentei.graph.surgery import Mismatch, Surgery, _Transaction, remove
 from sentei.graph.verify import Verification
 from sentei.sensitivity import curves_of
+
+if TYPE_CHECKING:
+    from sentei.methods.base import Method
 
 __all__ = ["Result", "delete_units", "prune"]
 
@@ -177,7 +180,7 @@ def prune(
     *,
     args: tuple[Any, ...] | None = None,
     kwargs: Mapping[str, Any] | None = None,
-    target: Target,
+    target: Target | None = None,
     criterion: str | Criterion = "l2",
     allocation: str = "global",
     normalise: str = "mean",
@@ -195,8 +198,10 @@ def prune(
     optimizer: torch.optim.Optimizer | None = None,
     seed: int = 0,
     inplace: bool = True,
-) -> Result:
-    """Remove the units that are worth least until `target` holds.
+    method: str | Method | None = None,
+    **method_arguments: Any,
+) -> Any:
+    """Remove the units that are worth least until `target` holds; or carry out a named method.
 
     Args:
         example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments;
@@ -229,8 +234,13 @@ def prune(
         optimizer: its state follows the parameters.
         seed: for criteria that draw; the same seed gives the same plan.
         inplace: False leaves the model alone and prunes a copy.
+        method: an id in `sentei.methods.METHODS`, such as "snip" or "lth-imp". The method then
+            chooses what goes and how the rest is trained on `data`; `sparsity=0.9` is the budget of
+            methods that keep zeros, `target` that of methods that remove units. More arguments are
+            those of `sentei.methods.by_method`: training, tuning, initial, options.
     Returns:
-        a Result; `result.model` is the pruned network.
+        a Result; `result.model` is the pruned network. With `method`, an Outcome
+        (`sentei.methods.Outcome`).
     Raises:
         PruneError: the request cannot be carried out; says why and what could be.
         VerificationError: the result would not compute what the silenced original computes.
@@ -241,6 +251,19 @@ def prune(
     >>> net[0].out_features, result.reached
     (8, {'macs': 144})
     """
+    if method is not None:
+        from sentei.methods.call import by_method  # methods build on this module
+
+        return by_method(
+            method, model, call_arguments(example_inputs, args, kwargs), target=target, data=data,
+            loss=loss, protect=protect, seed=seed, inplace=inplace, **method_arguments,
+        )  # fmt: skip
+    if method_arguments:
+        unknown = next(iter(method_arguments))
+        raise TypeError(
+            f"prune() got an unexpected argument {unknown!r}; "
+            f"sparsity=, training=, tuning=, initial= and options= go with method="
+        )
     _check_optimizer(optimizer, model, inplace)
     if not isinstance(target, Target):
         raise PruneError(f"target must be a Target, such as Target(macs=0.5); got {target!r}")

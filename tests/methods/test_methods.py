@@ -9,7 +9,7 @@ from torch import nn
 from sentei.allocation import Target
 from sentei.graph.errors import PruneError
 from sentei.methods import METHODS, Setting, apply, by_name
-from sentei.recovery.train import Recipe, train
+from sentei.recovery.train import Recipe, TrainingError, train
 
 SHORT = Recipe(epochs=2, lr=0.05, batch_size=16)
 
@@ -109,4 +109,39 @@ def test_an_error_leaves_the_weights_as_they_were():
     before = copy.deepcopy(given.model.state_dict())
     with pytest.raises(PruneError, match="density"):
         apply(METHODS["han-magnitude"], given)
+    assert all(torch.equal(t, before[n]) for n, t in given.model.state_dict().items())
+
+
+def test_a_method_in_one_call():
+    import sentei
+
+    model = network()
+    outcome = sentei.prune(
+        model, toy()[0][:1], method="han-magnitude", sparsity=0.9, data=toy(), tuning=SHORT,
+        protect=["4"], options={"scope": "uniform"},
+    )  # fmt: skip
+    assert outcome.model is model and set(outcome.masks) == {"0.weight", "2.weight"}
+    assert outcome.density == pytest.approx(0.1, abs=1e-3) and "sparsity 89.9" in str(outcome)
+    twin = sentei.prune(
+        network(), toy()[0][:1], method="channel-l2", target=sentei.Target(macs=0.5), data=toy(),
+        tuning=SHORT, inplace=False,
+    )  # fmt: skip
+    assert twin.result.after.macs <= 0.5 * twin.result.before.macs
+    with pytest.raises(PruneError, match="how much is snip to remove"):
+        sentei.prune(model, toy()[0], method="snip", data=toy())
+    with pytest.raises(PruneError, match=r"in \[0, 1\)"):
+        sentei.prune(model, toy()[0], method="snip", data=toy(), sparsity=90)
+    with pytest.raises(TypeError, match="go with method="):
+        sentei.prune(model, toy()[0], target=sentei.Target(macs=0.5), sparsity=0.5)
+
+
+def test_an_error_after_surgery_puts_shapes_and_values_back():
+    given = setting("channel-l2")
+    given.tuning = Recipe(epochs=2, lr=1e30, schedule="constant")
+    shapes = [p.shape for p in given.model.parameters()]
+    before = copy.deepcopy(given.model.state_dict())
+    with pytest.raises(TrainingError):
+        apply(METHODS["channel-l2"], given)
+    assert [p.shape for p in given.model.parameters()] == shapes
+    assert given.model[0].out_features == 24
     assert all(torch.equal(t, before[n]) for n, t in given.model.state_dict().items())

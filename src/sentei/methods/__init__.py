@@ -9,13 +9,14 @@ from __future__ import annotations
 from sentei.graph.errors import PruneError, closest
 from sentei.methods.apply import Outcome, apply
 from sentei.methods.base import Method, method
+from sentei.methods.call import by_method
 from sentei.methods.gradient import GRADIENT
 from sentei.methods.lottery import LOTTERY
 from sentei.methods.magnitude import MAGNITUDE
 from sentei.methods.setting import Setting
 from sentei.methods.units import UNITS
 
-__all__ = ["METHODS", "Method", "Outcome", "Setting", "apply", "by_name", "method"]
+__all__ = ["METHODS", "Method", "Outcome", "Setting", "apply", "by_method", "by_name", "method"]
 
 METHODS: dict[str, Method] = {**MAGNITUDE, **GRADIENT, **LOTTERY, **UNITS}
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sentei.graph.capture import unwrap
 from sentei.graph.errors import PruneError
+from sentei.graph.surgery import _Transaction
 from sentei.methods.base import Method
 from sentei.methods.setting import Setting
 from sentei.recovery.train import Log
@@ -53,6 +54,17 @@ class Outcome:
         """Optimiser steps in all."""
         return sum(log.steps for log in self.logs)
 
+    def __str__(self) -> str:
+        if self.masks is None:
+            head = f"{self.method}: {self.params:,} parameters left"
+            return f"{head}; {self.steps:,} training steps, {self.seconds:.1f} s\n{self.result}"
+        return (
+            f"{self.method}: {self.kept:,} of {self.weights:,} weights kept "
+            f"(sparsity {1 - self.density:.2%}), {self.nonzeros:,} of {self.params:,} parameters "
+            f"not zero; {self.steps:,} training steps, {self.seconds:.1f} s. "
+            f"Zeros save storage, not time: sentei.zeros_report(model) measures where they do"
+        )
+
 
 def apply(method: Method, setting: Setting, **options: Any) -> Outcome:
     """Run a method on the setting's model, in place.
@@ -67,10 +79,13 @@ def apply(method: Method, setting: Setting, **options: Any) -> Outcome:
     total = sum(w.numel() for w in setting.weights.values()) if _has_weights(setting) else 0
     start, done = time.perf_counter(), len(setting.logs)
     try:
-        given = method.run(setting, **options)
-        masks = given if isinstance(given, Masks) else None
-        if masks is not None:
-            _check_zeros(model, masks)
+        # Shapes and attributes are put back by the transaction, values from the snapshot.
+        with _Transaction(model, None) as transaction:
+            given = method.run(setting, **options)
+            masks = given if isinstance(given, Masks) else None
+            if masks is not None:
+                _check_zeros(model, masks)
+            transaction.commit()
     except BaseException:
         _restore(model, before)
         raise
@@ -114,7 +129,6 @@ def _snapshot(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
 
 
 def _restore(model: nn.Module, before: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    for tensor, values in before.values():
-        if tensor.shape == values.shape:
-            with torch.no_grad():
-                tensor.copy_(values)
+    with torch.no_grad():
+        for tensor, values in before.values():
+            tensor.copy_(values)
