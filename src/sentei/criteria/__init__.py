@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sentei.criteria.evidence import Criterion, Evidence
+from sentei.criteria.gates import taylor_act, taylor_gate
 from sentei.criteria.magnitude import l1, l2
 from sentei.criteria.random import random
 from sentei.criteria.scale import bn_scale
@@ -33,6 +34,9 @@ CRITERIA: dict[str, Criterion] = {
     "l2": l2,
     "random": random,
     "taylor": taylor,
+    "taylor-act": taylor_act,
+    "taylor-gate": taylor_gate,
+    "taylor-joint": taylor,
 }
 
 

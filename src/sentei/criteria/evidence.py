@@ -190,6 +190,12 @@ class Evidence:
             self._kept.append(values)  # or another mapping could get the same id
         return self._sums[key][self._layout.span[group.dim]]
 
+    def once(self, key: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives, made the first time that `key` is asked for."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
     def generator(self, name: str = "") -> torch.Generator:
         """A random generator of its own for each name: scores do not depend on who asks first."""
         # The CPU generator takes 32 bits of its seed, so both have to go into those.
@@ -216,6 +222,10 @@ class Evidence:
 
     @cached_property
     def _sums(self) -> dict[Any, Tensor]:
+        return {}
+
+    @cached_property
+    def _made(self) -> dict[str, Any]:
         return {}
 
     @cached_property

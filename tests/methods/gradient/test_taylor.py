@@ -1,10 +1,17 @@
-"""Card B4, scores of weights."""
+"""Card B4."""
 
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from sentei.criteria import Evidence
+from sentei.criteria.gates import gate_gradients, taylor_act, taylor_gate
+from sentei.criteria.taylor import taylor
 from sentei.criteria.weights.taylor import taylor_abs, taylor_second, taylor_sq
-from tests.methods.gradient.nets import batch, evidence, mlp
+from sentei.graph.errors import PruneError
+from sentei.graph.groups import analyze
+from tests.methods.gradient.nets import batch, convnet, evidence, mlp
 
 
 def test_in_a_linear_model_with_a_linear_loss_it_is_the_true_change():
@@ -45,3 +52,77 @@ def test_the_second_order_score_is_exact_on_a_parabola():
     got = taylor_second(about, curvature="hessian")["weight"].item()
     change = 0.5 * (model(x) - y).square().item() - 0.5 * y.square().item()
     torch.testing.assert_close(got, change**2, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_gate_gradients_are_those_of_a_factor_on_the_output(norm):
+    """The gate is put in by a hook behind the layer, or its batch-norm, and differentiated."""
+    model, data = convnet(norm).eval(), batch(8, 2, 8, 8)
+    if norm:
+        model[1].weight.data.uniform_(0.5, 2.0)
+        model[1].bias.data.normal_()
+        model[1].running_mean.normal_()
+    groups = analyze(model, data[0])
+    about = Evidence.of(model, groups, data=data, loss=F.cross_entropy)
+    gate = torch.ones(4, dtype=torch.float64, requires_grad=True)
+    hook = model[1 if norm else 0].register_forward_hook(
+        lambda module, args, out: out * gate[:, None, None]
+    )
+    F.cross_entropy(model(data[0]), data[1]).backward()
+    hook.remove()
+    torch.testing.assert_close(
+        gate_gradients(groups["0"], about)[0], gate.grad, rtol=1e-9, atol=1e-14
+    )
+    torch.testing.assert_close(taylor_gate(groups["0"], about), gate.grad.square())
+    unit = gate.grad.abs() / gate.grad.norm()
+    torch.testing.assert_close(taylor_act(groups["0"], about), unit)
+
+
+def test_activations_behind_a_relu_give_the_same_products():
+    model, (x, y) = convnet(), batch(8, 2, 8, 8)
+    groups = analyze(model, x)
+    maps = []
+    hook = model[1].register_forward_hook(lambda module, args, out: maps.append(out))
+    loss = F.cross_entropy(model(x), y)
+    hook.remove()
+    grad = torch.autograd.grad(loss, maps[0])[0]
+    want = (maps[0] * grad).mean((0, 2, 3)).abs()
+    got = taylor_act(groups["0"], Evidence.of(model, groups, data=(x, y), loss=F.cross_entropy))
+    torch.testing.assert_close(got, (want / want.norm()).detach())
+
+
+def test_with_batch_statistics_a_whole_layer_before_the_norm_is_worth_nothing():
+    """F3: the joint score of the layer's own weights is zero; see also test_facts."""
+    from sentei.criteria.weights.snip import connection_sensitivity
+
+    about = evidence(convnet(norm=True), batch(8, 2, 8, 8))
+    assert connection_sensitivity(about)["0.weight"].sum().square() < 1e-24
+
+
+def test_a_unit_of_one_weight_has_the_square_of_its_absolute_score():
+    model = nn.Sequential(nn.Linear(1, 3, bias=False), nn.Linear(3, 2, bias=False)).double()
+    groups = analyze(model, torch.zeros(1, 1).double())
+    about = Evidence.of(model, groups, data=batch(6, 1, classes=2), loss=F.cross_entropy)
+    # The gate's unit is the one weight of its row; the joint unit has its column, too, and by F2
+    # the column's sum is the row's: twice as much, four times in the square.
+    gates = taylor_gate(groups["0"], about)
+    torch.testing.assert_close(gates.sqrt(), taylor_abs(about)["0.weight"].flatten())
+    torch.testing.assert_close(taylor(groups["0"], about), 4 * gates)
+
+
+def test_a_group_that_no_layer_makes_says_so():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.randn(4, 6)), nn.Parameter(torch.randn(6, 2))
+
+        def forward(self, x):
+            return x @ self.a @ self.b
+
+    model = Scaled()
+    groups = analyze(model, torch.zeros(1, 4))
+    about = Evidence.of(
+        model, groups, data=(torch.ones(2, 4), torch.zeros(2)), loss=lambda out, y: out.sum()
+    )
+    with pytest.raises(PruneError, match="made by no layer"):
+        taylor_gate(next(iter(groups.values())), about)

@@ -33,6 +33,7 @@ def obd(evidence: Evidence, *, curvature: str = "hutchinson") -> dict[str, Tenso
             "gauss-newton" leaves out the same terms and keeps the rest.
     Source: LeCun, Denker and Solla 1989, eq. 5.
 
+    >>> import torch
     >>> net = torch.nn.Linear(2, 1, bias=False)
     >>> _ = net.weight.data.copy_(torch.tensor([[3., 1.]]))
     >>> data = torch.tensor([[1., 0.], [0., 2.]]), torch.tensor([[3.], [2.]])
@@ -48,6 +49,7 @@ def obd(evidence: Evidence, *, curvature: str = "hutchinson") -> dict[str, Tenso
 def fisher_diagonal(evidence: Evidence) -> dict[str, Tensor]:
     """score = F w² / 2, with F the mean over single examples of the squared gradient.
 
+    >>> import torch
     >>> net = torch.nn.Linear(1, 1, bias=False)
     >>> _ = net.weight.data.fill_(2.)
     >>> data = torch.tensor([[1.], [-1.]]), torch.zeros(2)

@@ -27,6 +27,7 @@ def grasp(evidence: Evidence, temperature: float = 200.0) -> dict[str, Tensor]:
     Raises:
         PruneError: no loss that the temperature could be put into, or outputs that are no tensor.
 
+    >>> import torch
     >>> net = torch.nn.Linear(2, 1, bias=False)
     >>> _ = net.weight.data.copy_(torch.tensor([[1., 2.]]))
     >>> data = torch.tensor([[1., 0.], [0., 1.]]), torch.zeros(2)  # L = (w1² + w2²) / 2, H = I

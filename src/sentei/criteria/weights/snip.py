@@ -34,6 +34,7 @@ def snip(evidence: Evidence) -> dict[str, Tensor]:
     Source: Lee, Ajanthan and Torr 2019, arXiv:1810.02340, eq. 4-5. The paper's code also scores
         biases; here they stay, as everywhere in Sentei.
 
+    >>> import torch
     >>> net = torch.nn.Linear(2, 1, bias=False)
     >>> _ = net.weight.data.copy_(torch.tensor([[1., -3.]]))
     >>> data = torch.tensor([[1., 1.]]), torch.zeros(1)

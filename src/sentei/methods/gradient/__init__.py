@@ -7,6 +7,14 @@ from sentei.methods.gradient.ntk_sap import ntk_sap
 from sentei.methods.gradient.obd import fisher_diag, obd
 from sentei.methods.gradient.snip import snip
 from sentei.methods.gradient.synflow import synflow
+from sentei.methods.gradient.taylor import (
+    taylor_abs,
+    taylor_act,
+    taylor_gate,
+    taylor_joint,
+    taylor_second,
+    taylor_sq,
+)
 
 __all__ = ["GRADIENT"]
 
@@ -20,4 +28,10 @@ GRADIENT: dict[str, Method] = {
     "obd": obd,
     "snip": snip,
     "synflow": synflow,
+    "taylor-abs": taylor_abs,
+    "taylor-act": taylor_act,
+    "taylor-gate": taylor_gate,
+    "taylor-joint": taylor_joint,
+    "taylor-second": taylor_second,
+    "taylor-sq": taylor_sq,
 }
