@@ -20,15 +20,20 @@ def toy(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     return x, (x[:, 0] > 0).long() + 2 * (x[:, 1] > 0).long()
 
 
-def network(seed: int = 0) -> nn.Module:
+def network(seed: int = 0, norm: bool = False) -> nn.Module:
     torch.manual_seed(seed)
+    if norm:
+        return nn.Sequential(
+            nn.Linear(8, 24), nn.BatchNorm1d(24), nn.ReLU(),
+            nn.Linear(24, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4),
+        )  # fmt: skip
     return nn.Sequential(
         nn.Linear(8, 24), nn.ReLU(), nn.Linear(24, 16), nn.ReLU(), nn.Linear(16, 4)
     )
 
 
 def setting(method: str, density: float = 0.25, seed: int = 0) -> Setting:
-    model = network(seed)
+    model = network(seed, norm="batch norm" in METHODS[method].needs)
     initial = copy.deepcopy(model.state_dict())
     if METHODS[method].starts == "trained":
         train(model, toy(), SHORT, seed=seed)

@@ -24,6 +24,7 @@ yours:
 from sentei.hooks.base import Hook, Hooks, Stop
 from sentei.hooks.distill import Distill
 from sentei.hooks.dynamic_sparse import DynamicSparse
+from sentei.hooks.early_bird import EarlyBird
 from sentei.hooks.gradual import GradualHook
 from sentei.hooks.mask import FreezeHook, MaskHook
 from sentei.hooks.scores import BernoulliMask, EdgePopup, LearnedMask
@@ -33,6 +34,7 @@ __all__ = [
     "BernoulliMask",
     "Distill",
     "DynamicSparse",
+    "EarlyBird",
     "EdgePopup",
     "FreezeHook",
     "GradualHook",

@@ -17,7 +17,7 @@ FAMILIES = (
 )  # fmt: skip
 _TIMINGS = ("before", "during", "after")
 _STARTS = ("initial", "trained")
-_NEEDS = ("data", "labels", "gradients", "training", "initial weights")
+_NEEDS = ("data", "labels", "gradients", "training", "initial weights", "batch norm", "graph")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Method:
     structure: what is removed: "weight", "n:m", "block", "channel", "head", "layer", …
     timing: "before", "during" or "after" training.
     starts: the model it wants: "initial" (untrained) or "trained".
-    needs: of "data", "labels", "gradients", "training", "initial weights".
+    needs: of "data", "labels", "gradients", "training", "initial weights"; "batch norm" in the
+        model, a "graph" in the data.
     card: section of the method cards, such as "A4".
     lineage: ids of the methods it builds on.
     run: (setting, **options) -> Masks or Result; the model of the setting is pruned in place.

@@ -1,6 +1,7 @@
 """Lottery tickets, supermasks, and training that stays sparse throughout."""
 
 from sentei.methods.base import Method
+from sentei.methods.lottery.early_bird import early_bird
 from sentei.methods.lottery.edge_popup import edge_popup
 from sentei.methods.lottery.learned_supermask import learned_supermask
 from sentei.methods.lottery.lr_rewind import lr_rewind
@@ -17,6 +18,7 @@ LOTTERY: dict[str, Method] = {
     "lth-imp": lth_imp,
     "lth-rewind": lth_rewind,
     "lr-rewind": lr_rewind,
+    "early-bird": early_bird,
     "supermask": supermask,
     "learned-supermask": learned_supermask,
     "edge-popup": edge_popup,
