@@ -458,7 +458,7 @@ def _levels(whole: int, shares: Iterable[float]) -> np.ndarray:
 
 def _kind(operator: _Operator) -> str:
     """Contractions by kind: what likes one width need not like another. Others: ""."""
-    name = operator.node.name.split(".")[1]
+    name = operator.node.operator
     if name not in CONTRACTIONS:
         return ""
     grouped = "conv" in name and any(type(a) is Poly for a in operator.args)

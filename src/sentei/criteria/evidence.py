@@ -209,7 +209,7 @@ class Evidence:
             return frozenset(found)
         for tape in self.groups.analysis.tapes:
             for node in tape.nodes:
-                place = _SCALE_ARGUMENT.get(node.name.split(".")[1])
+                place = _SCALE_ARGUMENT.get(node.operator)
                 if place is not None and len(node.args) > place:
                     found.add(getattr(node.args[place], "name", ""))
         return frozenset(found & self.tensors.keys())

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sentei.graph import rules
 from sentei.graph.axis import Axis, Dim, Fixed, dims, pin, resolve
-from sentei.graph.rules import Facts, Traced, is_pointwise, pointwise, recording
+from sentei.graph.rules import Facts, Rule, Traced, is_pointwise, pointwise, recording
 from sentei.graph.rules.base import _where, same
 from sentei.graph.tape import AttributeKey, Node, Scalar, Tape, Value, flatten
 from sentei.graph.ties import Solution, solve
@@ -37,6 +37,13 @@ class Analysis:
         """The axes of a value on any of the tapes."""
         return self.values.get(id(value)) or [Fixed(n) for n in value.shape]
 
+    def rule(self, op: Any) -> Rule | None:
+        """The rule for an operator, or for all of its overloads."""
+        if id(op) not in self._rules:
+            packet = getattr(op, "overloadpacket", op)
+            self._rules[id(op)] = rules.RULES.get(op) or rules.RULES.get(packet)
+        return self._rules[id(op)]
+
     def free_dims(self) -> list[Dim]:
         """Unpinned dims of floating-point parameters, in the order of the parameters."""
         found: dict[Dim, None] = {}
@@ -49,6 +56,7 @@ class Analysis:
     origins: dict[str, str] = field(default_factory=dict)
     passes: list[tuple[bool, Tape]] = field(default_factory=list)
     folds: list[Any] = field(default_factory=list)
+    _rules: dict[int, Rule | None] = field(default_factory=dict)
 
     def resolve(self) -> None:
         """Work out ties, attributes and folds anew; to be called after anything was pinned."""
@@ -82,12 +90,12 @@ def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
                 analysis.parameters[name] = [Dim(n) if n > 1 else Fixed(n) for n in value.shape]
                 analysis.origins[name] = value.origin
             analysis.values[id(value)] = analysis.parameters[name]
-    if any("torchvision" in node.name for tape in tapes for node in tape.nodes):
+    operators = {id(node.op): node.op for tape in tapes for node in tape.nodes}
+    if any("torchvision" in str(op) for op in operators.values()):
         from sentei.graph.rules import vision
 
         vision.register()
-    nodes = [node for tape in tapes for node in tape.nodes]
-    used = {id(leaf) for node in nodes for leaf in flatten((node.args, node.kwargs))}
+    used = {id(value) for tape in tapes for node in tape.nodes for value in node.reads}
     for name, axes in analysis.parameters.items():
         if not any(id(tape.parameters.get(name)) in used for tape in tapes):
             for axis in axes:
@@ -100,7 +108,7 @@ def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
             for value in tape.outputs:
                 for axis in analysis.axes(value):
                     pin(axis, "model output")
-        _pin_numbered(analysis)
+        _pin_numbered(analysis, used)
     _pin_repeated(analysis)
     analysis.resolve()
     return analysis
@@ -138,15 +146,17 @@ def _apply(analysis: Analysis, node: Node) -> None:
     if not node.outputs:
         return
 
+    values = analysis.values
+
     def traced(tree: Any) -> Any:
-        if type(tree) is Value:
-            axes = analysis.values.get(id(tree))
+        kind = type(tree)
+        if kind is Value:
+            axes = values.get(id(tree))
             if axes is None:
                 why = "model input" if tree.origin == "input" else "constant made outside the model"
-                axes = [Fixed(n, why) for n in tree.shape]
-                analysis.values[id(tree)] = axes
+                axes = values[id(tree)] = [Fixed(n, why) for n in tree.shape]
             return Traced(tree, axes)
-        if type(tree) in (tuple, list):
+        if kind is tuple or kind is list:
             return [traced(x) for x in tree]
         return tree
 
@@ -154,12 +164,11 @@ def _apply(analysis: Analysis, node: Node) -> None:
         # A tensor that holds one number computed from widths acts like that number.
         if type(x) is Value and x.expr is not None and x.number is not None:
             return Scalar.make(x.number, x.expr)
-        return x
+        return traced(x)
 
-    args = tuple(traced(number(a)) for a in node.args)
-    kwargs = {k: traced(v) for k, v in node.kwargs.items()}
-    packet = getattr(node.op, "overloadpacket", node.op)
-    function = rules.RULES.get(node.op) or rules.RULES.get(packet)
+    args = tuple([number(a) for a in node.args])
+    kwargs = {k: traced(v) for k, v in node.kwargs.items()} if node.kwargs else {}
+    function = analysis.rule(node.op)
     try:
         if function is not None:
             result = function(*args, **kwargs)
@@ -189,7 +198,7 @@ def _carry_number(node: Node) -> None:
     out = node.outputs[0]
     if out.number is None or out.expr is not None:
         return
-    name = node.op._schema.name.removeprefix("aten::").rstrip("_")
+    name = node.operator.rstrip("_")
     parts = [
         v.expr if isinstance(v, Value) else getattr(v, "expr", v)
         for v in node.args
@@ -231,12 +240,12 @@ def _outcomes(node: Node, result: Any) -> list[list[Axis]] | None:
             axes = [None] * len(value.shape)
         filled: list[Axis] = []
         for axis, n in zip(axes, value.shape, strict=True):
-            if axis is None or (axis.size != n and isinstance(axis, Fixed)):
-                filled.append(Fixed(n, f"computed by {node.name.split('.')[1]}"))
-            elif axis.size != n:
-                raise ValueError(f"rule gives an axis of size {axis.size} where the result has {n}")
-            else:
+            if axis is not None and axis.size == n:
                 filled.append(axis)
+            elif axis is None or isinstance(axis, Fixed):
+                filled.append(Fixed(n, f"computed by {node.operator}"))
+            else:
+                raise ValueError(f"rule gives an axis of size {axis.size} where the result has {n}")
         out.append(filled)
     return out
 
@@ -265,17 +274,11 @@ def _unknown(analysis: Analysis, node: Node, args: Any, kwargs: Any) -> Any:
     return None
 
 
-def _pin_numbered(analysis: Analysis) -> None:
+def _pin_numbered(analysis: Analysis, used: set[int]) -> None:
     """Pin what indices number, where somebody reads those indices."""
-    used = {
-        id(v)
-        for tape in analysis.tapes
-        for tree in [*((n.args, n.kwargs) for n in tape.nodes), tape.outputs]
-        for v in flatten(tree)
-        if isinstance(v, Value)
-    }
+    returned = {id(value) for tape in analysis.tapes for value in tape.outputs}
     for value, axis, why in analysis.facts.numbered:
-        if id(value) in used:
+        if id(value) in used or id(value) in returned:
             pin(axis, why)
 
 

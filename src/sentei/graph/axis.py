@@ -32,7 +32,7 @@ caller pins what is involved (see `pin`), so that a thing we do not understand i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 
 import torch
@@ -85,27 +85,33 @@ class Fixed:
         return str(self.size)
 
 
-class Product:
-    """Row-major product of `parts`, outermost first. Build with `product`."""
+class _Tree:
+    """An axis made of `parts`.
 
-    __slots__ = ("parts", "size")
+    settled: the number of bindings made when every part was last seen to be in its finest form.
+    """
+
+    __slots__ = ("parts", "settled", "size")
 
     def __init__(self, parts: tuple[Axis, ...], size: int) -> None:
         self.parts = parts
         self.size = size
+        self.settled = -1
+
+
+class Product(_Tree):
+    """Row-major product of `parts`, outermost first. Build with `product`."""
+
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return "[" + "·".join(map(repr, self.parts)) + "]"
 
 
-class Concat:
+class Concat(_Tree):
     """`parts` one after the other. Build with `concat`."""
 
-    __slots__ = ("parts", "size")
-
-    def __init__(self, parts: tuple[Axis, ...], size: int) -> None:
-        self.parts = parts
-        self.size = size
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return "(" + "+".join(map(repr, self.parts)) + ")"
@@ -154,6 +160,9 @@ def concat(parts: Sequence[Axis]) -> Axis:
     return flat[0] if len(flat) == 1 else Concat(tuple(flat), size)
 
 
+_bindings = 0  # how many were ever made
+
+
 def resolve(axis: Axis) -> Axis:
     """The axis in its finest known form: every `Dim` in the result is unbound."""
     if isinstance(axis, Fixed):
@@ -163,20 +172,31 @@ def resolve(axis: Axis) -> Axis:
             return axis
         axis.bound = resolve(axis.bound)  # path compression
         return axis.bound
-    parts = tuple(resolve(part) for part in axis.parts)
-    if all(new is old for new, old in zip(parts, axis.parts, strict=True)):
+    if axis.settled == _bindings:
         return axis
-    return product(parts) if isinstance(axis, Product) else concat(parts)
+    parts = tuple([resolve(part) for part in axis.parts])
+    finest: Axis = axis
+    if any(new is not old for new, old in zip(parts, axis.parts, strict=True)):
+        finest = product(parts) if isinstance(axis, Product) else concat(parts)
+    if isinstance(finest, _Tree):
+        finest.settled = _bindings
+    return finest
 
 
-def dims(axis: Axis) -> Iterator[Dim]:
+def dims(axis: Axis) -> list[Dim]:
     """The unbound `Dim`s of an axis, in order, repeats included."""
     axis = resolve(axis)
     if isinstance(axis, Dim):
-        yield axis
-    elif isinstance(axis, (Product, Concat)):
-        for part in axis.parts:
-            yield from dims(part)
+        return [axis]
+    if isinstance(axis, Fixed):
+        return []
+    found: list[Dim] = []
+    for part in axis.parts:
+        if isinstance(part, Dim):
+            found.append(part)
+        elif isinstance(part, _Tree):
+            found += dims(part)
+    return found
 
 
 def pin(axis: Axis, why: str) -> None:
@@ -193,6 +213,8 @@ def note(axis: Axis, fact: str) -> None:
 
 
 def _bind(dim: Dim, axis: Axis) -> None:
+    global _bindings
+    _bindings += 1
     dim.bound = axis
     if isinstance(axis, Fixed):
         return

@@ -25,17 +25,14 @@ import math
 import random
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from operator import is_
 from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -49,15 +46,14 @@ from sentei.graph.tape import (
     Value,
     comparisons,
     flatten,
+    operator_name,
     square_root,
+    undisturbed,
 )
 
 __all__ = ["capture", "named_tensors", "tensors_in", "unwrap"]
 
 aten = torch.ops.aten
-_SHAPE = torch.Tensor.shape
-_DEVICE = torch.Tensor.device
-_DATA = torch.Tensor.data
 # Operators whose integer outputs choose positions along a dimension. Abstract capture spreads the
 # choice over all of them, so that every expert of a mixture is visited.
 _TWINNED = ("parameter", "buffer", "attribute", "input")
@@ -82,22 +78,40 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def named_tensors(model: nn.Module) -> dict[str, tuple[str, Tensor]]:
     """name -> (origin, tensor) for parameters, buffers and plain tensor attributes, each once."""
+    return _tensors_of(_named_modules(model))
+
+
+def _tensors_of(modules: Sequence[tuple[str, nn.Module]]) -> dict[str, tuple[str, Tensor]]:
     found: dict[str, tuple[str, Tensor]] = {}
     seen: set[int] = set()
+    stores: tuple[tuple[str, Callable[[nn.Module], Any]], ...] = (
+        ("parameter", lambda module: module._parameters),
+        ("buffer", lambda module: module._buffers),
+        ("attribute", vars),
+    )
+    for origin, store in stores:
+        for prefix, module in modules:
+            for key, value in store(module).items():
+                if isinstance(value, Tensor) and id(value) not in seen:
+                    seen.add(id(value))
+                    found[f"{prefix}.{key}" if prefix else key] = (origin, value)
+    return found
 
-    def add(name: str, origin: str, tensor: Any) -> None:
-        if isinstance(tensor, Tensor) and id(tensor) not in seen:
-            seen.add(id(tensor))
-            found[name] = (origin, tensor)
 
-    for name, parameter in model.named_parameters():
-        add(name, "parameter", parameter)
-    for name, buffer in model.named_buffers():
-        add(name, "buffer", buffer)
-    for prefix, module in model.named_modules():
-        for key, value in vars(module).items():
-            if isinstance(value, Tensor):
-                add(f"{prefix}.{key}" if prefix else key, "attribute", value)
+def _named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """`list(model.named_modules())`, without a generator for every level of nesting."""
+    found: list[tuple[str, nn.Module]] = []
+    seen: set[int] = set()
+    stack: list[tuple[str, nn.Module]] = [("", model)]
+    while stack:
+        name, module = stack.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        found.append((name, module))
+        dot = f"{name}." if name else ""
+        children = [(dot + key, m) for key, m in module._modules.items() if m is not None]
+        stack += reversed(children)
     return found
 
 
@@ -159,24 +173,29 @@ def _record(
     abstract: bool,
 ) -> Tape:
     tape = Tape(training=training, abstract=abstract)
-    recorder = _Recorder(tape, abstract)
-    for name, (origin, tensor) in named_tensors(model).items():
-        tape.parameters[name] = recorder.adopt(tensor, origin, name)
+    modules = _named_modules(model)
+    tensors = _tensors_of(modules)
+    real = (t for origin, t in tensors.values() if origin == "parameter" and not t.is_meta)
+    home = next((t.device for t in real), torch.device("cpu"))
+    recorder = _AbstractRecorder(tape, home) if abstract else _Recorder(tape)
     tape.transient = frozenset(
         f"{prefix}.{name}" if prefix else name
-        for prefix, module in model.named_modules()
+        for prefix, module in modules
         for name in module._non_persistent_buffers_set
     )
-    for path, tensor in tensors_in((args, dict(kwargs))):
-        recorder.adopt(tensor, "input", path)
-    home = next((p.device for p in model.parameters() if not p.is_meta), torch.device("cpu"))
     with ExitStack() as stack:
+        stack.enter_context(undisturbed())
+        for name, (origin, tensor) in tensors.items():
+            tape.parameters[name] = recorder.adopt(tensor, origin, name)
+        for path, tensor in tensors_in((args, dict(kwargs))):
+            recorder.adopt(tensor, "input", path)
         stack.callback(recorder.put_back)
-        stack.enter_context(_restored(model, copy_floats=not abstract))
-        for module in model.modules():
+        stack.enter_context(_restored(model, copy_floats=not abstract, modules=modules))
+        for _, module in modules:
             module.training = training
-        tape.attributes = _plant_symbols(model)
-        stack.enter_context(_module_stack(model, recorder))
+        tape.attributes = _plant_symbols(modules)
+        stack.enter_context(_module_stack(model, recorder, modules))
+        asked = stack.enter_context(_training_watched())
         stack.enter_context(torch.inference_mode())
         stack.enter_context(recorder)
         stack.enter_context(_Provenance(recorder, home))
@@ -188,84 +207,170 @@ def _record(
             with suppress(AttributeError):  # how far it came, for whoever catches it
                 error.sentei_tape = tape  # type: ignore[attr-defined]
             raise
+        tape.any_mode = (
+            abstract
+            and all(map(_same_in_training, asked.values()))
+            and not any(isinstance(m, torch.jit.ScriptModule) for _, m in modules)
+        )
     for _, tensor in tensors_in(outputs):
         tape.outputs.append(recorder.value(tensor))
     return tape
 
 
-class _Recorder(TorchDispatchMode):
-    """Writes the tape; in abstract mode also answers with meta twins."""
+class _Form:
+    """All that an operator can learn of a tensor without contents. One object of each: use `is`.
 
-    def __init__(self, tape: Tape, abstract: bool) -> None:
+    plain: `tensor()` makes its like: one that has its memory to itself.
+    """
+
+    __slots__ = ("dtype", "plain", "shape", "stride")
+
+    def __init__(self, shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype) -> None:
+        self.shape, self.stride, self.dtype = shape, stride, dtype
+        self.plain = False
+
+    @staticmethod
+    def of(tensor: Tensor) -> _Form | None:
+        """None where the contents matter, or a class or layout of its own."""
+        kind = type(tensor)
+        if not (kind is Tensor or kind is nn.Parameter) or tensor.layout is not torch.strided:
+            return None
+        if not _is_float(tensor):
+            return None
+        shape, stride, dtype = tuple(tensor.size()), tensor.stride(), tensor.dtype
+        # Views of it tell where its memory begins and ends, and whether inference mode made it.
+        extent: tuple[Any, Any] = (0, -1)
+        if tensor.is_meta:
+            extent = tensor.storage_offset(), tensor.untyped_storage().nbytes()
+        key = shape, stride, dtype, tensor.is_inference(), *extent
+        form = _FORMS.get(key)
+        if form is None:
+            if len(_FORMS) >= 4096:
+                _FORMS.clear()
+            form = _FORMS[key] = _Form(shape, stride, dtype)
+            own = (0, form.tensor().untyped_storage().nbytes())
+            form.plain = extent == own and tensor.is_inference()
+        return form
+
+    def tensor(self) -> Tensor:
+        return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device="meta")
+
+
+_FORMS: dict[Any, _Form] = {}
+# What meta kernels answered, by operator and arguments: most of them are Python, and slower than
+# the real ones. None: the first argument itself, changed in place.
+_RESULTS: dict[Any, _Form | None] = {}
+# These stand in such a key for what its other entries do not tell.
+_MASK, _CONTENTS, _MORE = "what a mask holds", "what a tensor holds", "what anything else is"
+
+
+class _Met:
+    """A tensor met during capture.
+
+    tensor: weak; only while it lives is the tensor known by its id.
+    value: what the tape calls it.
+    form: all that operators are told of it in abstract mode; None where its contents matter.
+    twin: what operators get in its place, in abstract mode; None until one needs it.
+    """
+
+    __slots__ = ("form", "tensor", "twin", "value")
+
+    def __init__(self, tensor: Tensor, value: Value, form: _Form | None) -> None:
+        self.tensor = weakref.ref(tensor)
+        self.value = value
+        self.form = form
+        self.twin: Tensor | None = None
+
+
+class _Recorder(TorchDispatchMode):
+    """Runs every operator as it is, and writes the tape."""
+
+    def __init__(self, tape: Tape) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.tape = tape
-        self.abstract = abstract
+        self.abstract = tape.abstract
         self.pending: list[Any] | None = None  # numbers of the Python-level call under way
         self.path: list[str] = [""]
-        self._values: dict[int, tuple[Callable[[], Tensor | None], Value]] = {}
+        self._met: dict[int, _Met] = {}
         self._by_storage: dict[Any, Value] = {}
-        self._twins: dict[int, Tensor] = {}
         self._alive: list[Tensor] = []
         self._roots: dict[int, list[Tensor]] = {}
         self._overwritten: list[tuple[Tensor, Tensor]] = []
         self._count = 0
-        self.home = torch.device("cpu")
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Compiled code runs eagerly meanwhile; the wrapper takes longer than recording a call.
+        return False
 
     # -- values ---------------------------------------------------------------------------------
     def adopt(self, tensor: Tensor, origin: str, name: str = "") -> Value:
-        shape = tuple(map(int, tensor.shape))
-        known = self._values.get(id(tensor))
+        shape = tuple(tensor.size())
+        known = self._met.get(id(tensor))
         # `t_` and its like change a tensor's shape in place: it is another value from then on.
-        if known is not None and known[0]() is tensor and known[1].shape == shape:
-            return known[1]
+        if known is not None and known.tensor() is tensor and known.value.shape == shape:
+            if known.form is not None:
+                known.form = _Form.of(known.twin if known.twin is not None else tensor)
+            return known.value
         value = Value(self._count, shape, tensor.dtype, origin, name)
-        if not value.shape and origin in ("op", "constant") and tensor.is_floating_point():
+        if not shape and origin in ("op", "constant") and tensor.is_floating_point():
             value.number = None if tensor.is_meta else float(tensor)
-        self._count += 1
-        if self.abstract or origin != "op":
-            self._alive.append(tensor)
-        self._values[id(tensor)] = (weakref.ref(tensor), value)
-        if origin in ("parameter", "buffer", "attribute") and _plain(tensor):
-            self._by_storage[_storage_key(tensor)] = value
+        self._meet(tensor, value, self._form(tensor, origin))
         if origin in _TWINNED and _plain(tensor):
+            if origin != "input":
+                self._by_storage[_storage_key(tensor)] = value
             self._roots.setdefault(tensor.untyped_storage().data_ptr(), []).append(tensor)
         return value
+
+    def _meet(self, tensor: Tensor, value: Value, form: _Form | None) -> _Met:
+        self._count += 1
+        if self.abstract or value.origin != "op":
+            self._alive.append(tensor)
+        met = self._met[id(tensor)] = _Met(tensor, value, form)
+        return met
+
+    def _form(self, tensor: Tensor, origin: str) -> _Form | None:
+        twinned = self.abstract and (tensor.is_meta or origin in _TWINNED)
+        return _Form.of(tensor) if twinned else None
 
     def value(self, tensor: Tensor) -> Value:
         """The value of a tensor; one never met is a constant from outside the model, unless it
         shares its memory with a parameter (`weight.data`)."""
-        known = self._values.get(id(tensor))
-        if known is not None and known[0]() is tensor:
-            return known[1]
+        return self._known(tensor).value
+
+    def _known(self, tensor: Tensor) -> _Met:
+        known = self._met.get(id(tensor))
+        if known is not None and known.tensor() is tensor:
+            return known
         if _plain(tensor):
             shared = self._by_storage.get(_storage_key(tensor))
             if shared is not None:
-                self._alive.append(tensor)
-                self._values[id(tensor)] = (weakref.ref(tensor), shared)
-                return shared
-        return self.adopt(tensor, "constant")
+                return self._meet(tensor, shared, self._form(tensor, shared.origin))
+        self.adopt(tensor, "constant")
+        return self._met[id(tensor)]
 
     # -- running --------------------------------------------------------------------------------
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        seen: Any = (
-            tuple([x if type(x) in _LEAVES else _map(x, self.value) for x in args]),
-            _map(kwargs, self.value) if kwargs else {},
-        )
-        if self.pending is not None:
-            seen = _align(seen, self.pending)
+        seen = tuple([_map(x, self.value) for x in args]), _map(kwargs, self.value)
         if _facts(func).mutable:
             self._before_writing(func, args, kwargs)
-        out = self._abstract(func, args, kwargs) if self.abstract else func(*args, **kwargs)
-        outputs = (
-            (self.adopt(out, "op"),)
-            if isinstance(out, Tensor)
-            else tuple(self.adopt(t, "op") for t in flatten(out) if isinstance(t, Tensor))
-        )
-        self.tape.nodes.append(Node(func, seen[0], seen[1], outputs, self.path[-1]))
+        out = func(*args, **kwargs)
+        self._note(func, seen, self._answers(out))
         return out
+
+    def _answers(self, out: Any) -> tuple[Value, ...]:
+        if isinstance(out, Tensor):
+            return (self.adopt(out, "op"),)
+        return tuple([self.adopt(t, "op") for t in flatten(out) if isinstance(t, Tensor)])
+
+    def _note(self, func: Any, seen: tuple[Any, Any], outputs: tuple[Value, ...]) -> None:
+        """Write an operator down: what it was given and what it answered, as values."""
+        if self.pending is not None:
+            seen = _align(seen, self.pending)
+        self.tape.nodes.append(Node(func, seen[0], seen[1], outputs, self.path[-1]))
 
     def _before_writing(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Copy what belongs to the user and is about to be changed, the first time."""
@@ -286,36 +391,104 @@ class _Recorder(TorchDispatchMode):
                 tensor.copy_(before)
         self._overwritten.clear()
 
-    def _twin(self, tensor: Tensor) -> Tensor:
-        if tensor.is_meta:
-            if _is_float(tensor):
-                return tensor
-            real = torch.zeros(tensor.shape, dtype=tensor.dtype)
-            return self._remember(tensor, real)
-        twin = self._twins.get(id(tensor))
-        if twin is not None:
-            return twin
-        if _is_float(tensor) and self.value(tensor).origin in _TWINNED:
-            # Views of a normal tensor must be normal tensors, also in inference mode.
-            with torch.inference_mode(tensor.is_inference()):
-                return self._remember(tensor, _meta(tensor))
-        return tensor
 
-    def _remember(self, tensor: Tensor, twin: Tensor) -> Tensor:
-        self._alive.append(tensor)
-        self._twins[id(tensor)] = twin
-        return twin
+_UNKNOWN: Any = object()
 
-    def _abstract(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        twins: Any = tuple([x if type(x) in _LEAVES else _map(x, self._twin) for x in args])
-        options: Any = _map(kwargs, self._twin) if kwargs else {}
+
+class _AbstractRecorder(_Recorder):
+    """Answers with meta twins in place of floating-point tensors, and writes the tape."""
+
+    def __init__(self, tape: Tape, home: torch.device) -> None:
+        super().__init__(tape)
+        self.home = home  # where the code is told that its tensors are
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
         facts = _facts(func)
-        key = _signature(func, twins, options) if facts.fresh else None
-        if key is not None:
-            known = _RESULTS.get(key)
-            if known is not None:
-                return torch.empty_strided(known[0], known[1], dtype=known[2], device="meta")
-        elif not any(isinstance(t, Tensor) and t.is_meta for t in flatten((twins, options))):
+        forms: list[Any] = [facts]
+        values = tuple([self._read(x, forms) for x in args])
+        named = {}
+        for name, x in kwargs.items():
+            forms.append(name)
+            named[name] = self._read(x, forms)
+        key = tuple(forms) if facts.predictable and facts.looks_at.isdisjoint(forms) else None
+        form = _RESULTS.get(key, _UNKNOWN) if key is not None else _UNKNOWN
+        if form is _UNKNOWN or not torch.is_inference_mode_enabled():
+            if facts.mutable:
+                self._before_writing(func, args, kwargs)
+            twins, options = _map((args, kwargs), self._twin)
+            out = self._run(func, args, twins, dict(options))
+            outputs = self._answers(out)
+            if key is not None:
+                self._learn(key, out, args, [*twins, *options.values()])
+        elif form is None:
+            out, outputs = args[0], values[:1]
+        else:
+            out = form.tensor()
+            outputs = (Value(self._count, form.shape, form.dtype, "op"),)
+            self._meet(out, outputs[0], form)
+        self._note(func, (values, named), outputs)
+        return out
+
+    def _read(self, x: Any, forms: list[Any]) -> Any:
+        """What the tape notes for an argument. Adds to `forms` all that the form of the answer
+        may depend on."""
+        kind = type(x)
+        if kind in _LEAVES:
+            forms.append((kind, x))
+            return x
+        if isinstance(x, Tensor):
+            met = self._known(x)
+            form = met.form
+            if form is None and _plain(x) and x.layout is torch.strided:
+                forms.append(_MASK if x.dtype in (torch.bool, torch.uint8) else _CONTENTS)
+                forms.append((tuple(x.size()), x.stride(), x.dtype))
+            else:
+                forms.append(form or _MORE)
+            return met.value
+        if kind is list or isinstance(x, tuple):
+            forms.append((kind, len(x)))
+            values = [self._read(item, forms) for item in x]
+            return values if kind is list else tuple(values)
+        forms.append(_MORE)
+        return _map(x, self.value)
+
+    def _learn(self, key: Any, out: Any, args: tuple[Any, ...], twins: Sequence[Any]) -> None:
+        """Remember an answer that is a form and nothing else."""
+        if not isinstance(out, Tensor):
+            return
+        answer: _Form | None = None
+        if args and out is args[0]:
+            # Handed through, or changed in place; not if its form is another one now.
+            form = self._known(out).form
+            if form is None or _Form.of(self._twin(out)) is not form:
+                return
+        else:
+            answer = _Form.of(out) if out.is_meta else None
+            if answer is None or not answer.plain or any(out is t for t in twins):
+                return
+        if len(_RESULTS) >= 4096:
+            _RESULTS.clear()
+        _RESULTS[key] = answer
+
+    def _twin(self, tensor: Tensor) -> Tensor:
+        met = self._known(tensor)
+        if met.twin is None:
+            met.twin = tensor
+            if tensor.is_meta and not _is_float(tensor):
+                met.twin = torch.zeros(tensor.shape, dtype=tensor.dtype)
+            elif not tensor.is_meta and _is_float(tensor) and met.value.origin in _TWINNED:
+                # Views of a normal tensor must be normal tensors, also in inference mode.
+                with torch.inference_mode(tensor.is_inference()):
+                    met.twin = _meta(tensor)
+        return met.twin
+
+    def _run(
+        self, func: Any, args: tuple[Any, ...], twins: tuple[Any, ...], options: dict[str, Any]
+    ) -> Any:
+        if not any(isinstance(t, Tensor) and t.is_meta for t in flatten((twins, options))):
             if str(options.get("device")) == "meta":  # asked for by code that looked at a twin
                 options["device"] = self.home
             return func(*twins, **options)
@@ -324,7 +497,7 @@ class _Recorder(TorchDispatchMode):
         if func is aten.is_nonzero.default or func is aten.equal.default:
             return False
         options.pop("device", None)
-        name = facts.name
+        name = operator_name(func)
         if name == "to":
             twins = tuple(a for a in twins if not isinstance(a, torch.device))
             if func is aten.to.device:
@@ -346,83 +519,48 @@ class _Recorder(TorchDispatchMode):
             out = func(*_map(twins, _zeros), **_map(options, _zeros))
         if home is not None:
             if not home.is_meta:
-                self._remember(home, _meta(home))
+                met = self._known(home)
+                met.twin, met.form = _meta(home), _Form.of(home)
             return home
-        if key is not None and isinstance(out, Tensor) and out.is_meta and _is_float(out):
-            storage = out.untyped_storage()._cdata
-            if not out.storage_offset() and all(
-                t.untyped_storage()._cdata != storage
-                for t in flatten((twins, options))
-                if isinstance(t, Tensor)
-            ):
-                if len(_RESULTS) >= 4096:
-                    _RESULTS.clear()
-                _RESULTS[key] = (out.size(), out.stride(), out.dtype)
         return _map(out, lambda t: t if t.is_meta and _is_float(t) else _answer(t, name, args))
 
 
 class _OperatorFacts:
-    """What is asked of an operator's schema at every call.
+    """What is asked of an operator at every call.
 
-    fresh: its one output shares no memory with its arguments by declaration, so that an output
-        of known shape may stand in for another call with the same signature.
+    predictable: its one output is its first argument, changed in place, or depends in form on the
+        forms of its arguments and on what `looks_at` names.
     """
 
-    __slots__ = ("fresh", "mutable", "name")
+    __slots__ = ("func", "looks_at", "mutable", "predictable")
 
     def __init__(self, func: Any) -> None:
-        schema = func._schema
-        self.name = str(schema.name.split("::")[-1])
+        self.func = func
+        schema, name = func._schema, operator_name(func)
+        written = [a.alias_info is not None and a.alias_info.is_write for a in schema.arguments]
         self.mutable = bool(schema.is_mutable)
-        self.fresh = (
+        self.predictable = (
             schema.name.startswith("aten::")
-            and not self.mutable
             and len(schema.returns) == 1
-            and schema.returns[0].alias_info is None
-            and self.name not in ("_local_scalar_dense", "is_nonzero", "equal", "masked_select")
+            and not any(written[1:])
+            and self.mutable == name.endswith("_")
+            and name not in ("_local_scalar_dense", "is_nonzero", "equal", "masked_select")
         )
+        self.looks_at = frozenset({_MORE, _MASK, _CONTENTS})
+        if torch.Tag.pointwise in func.tags:
+            self.looks_at = frozenset({_MORE})
+        elif name in ("index", "index_select", "embedding", "gather"):
+            self.looks_at = frozenset({_MORE, _MASK})
 
 
-_FACTS: dict[Any, _OperatorFacts] = {}
-# What meta kernels answered, by signature: most of them are Python, and slower than the real ones.
-_RESULTS: dict[Any, tuple[torch.Size, tuple[int, ...], torch.dtype]] = {}
+_FACTS: dict[int, _OperatorFacts] = {}
 
 
 def _facts(func: Any) -> _OperatorFacts:
-    facts = _FACTS.get(func)
+    facts = _FACTS.get(id(func))  # an operator's own hash is Python
     if facts is None:
-        facts = _FACTS[func] = _OperatorFacts(func)
+        facts = _FACTS[id(func)] = _OperatorFacts(func)
     return facts
-
-
-def _signature(func: Any, args: Any, kwargs: Any) -> Any:
-    """What the output's shape depends on, if all tensors are plain meta twins; else None."""
-    key: list[Any] = [func]
-    met = False
-    stack = [*reversed(args)]
-    if kwargs:
-        for name, x in kwargs.items():
-            if isinstance(x, (torch.device, torch.layout)):
-                return None
-            key.append(name)
-            stack.append(x)
-    while stack:
-        x = stack.pop()
-        kind = type(x)
-        if kind is Tensor or kind is nn.Parameter:
-            if not x.is_meta or x.layout is not torch.strided:
-                return None
-            met = True
-            key += (x.size(), x.stride(), x.dtype)
-        elif kind is list or kind is tuple:
-            key += (kind, len(x))
-            stack.extend(reversed(x))
-        elif kind in _LEAVES or kind is Symbol:
-            key += (kind, x)
-        else:
-            return None
-    return tuple(key) if met else None
-
 
 
 class _Provenance(TorchFunctionMode):
@@ -437,19 +575,10 @@ class _Provenance(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        getter = getattr(func, "__self__", None)
-        if getter is _SHAPE:
-            return self._shape(args[0])
-        if getter is _DATA and func.__name__ == "__set__" and args[1].is_meta:
-            return None  # a forward that calls `module.to(...)` must not lose its weights to twins
-        if getter is _DEVICE:
-            return self.home if args[0].is_meta else func(*args)
-        if func is torch.Tensor.size:
-            shape = self._shape(args[0])
-            index = args[1] if len(args) > 1 else kwargs.get("dim")
-            return shape if index is None else shape[index]
-        if func in (torch.Tensor.tolist, torch.Tensor.numpy) and args[0].is_meta:
-            return func(torch.zeros(args[0].shape, dtype=args[0].dtype))
+        kind = _ASKED.get(func)
+        if kind is not None:
+            answer = self._answer(kind, args, kwargs)
+            return func(*args, **kwargs) if answer is NotImplemented else answer
         numbers: list[Any] = []
         _collect(args, numbers)
         if kwargs:
@@ -464,6 +593,25 @@ class _Provenance(TorchFunctionMode):
             self.recorder.value(out).expr = args[0].expr
         return out
 
+    def _answer(self, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What is known of a tensor without asking it; NotImplemented for all else."""
+        tensor = args[0]
+        if kind == "shape":
+            return self._shape(tensor)
+        if kind == "size":
+            index = args[1] if len(args) > 1 else kwargs.get("dim")
+            shape = self._shape(tensor)
+            return shape if index is None else shape[index]
+        if kind == "set data":
+            # A forward that calls `module.to(...)` must not lose its weights to twins.
+            return None if args[1].is_meta else NotImplemented
+        if not tensor.is_meta:
+            return NotImplemented
+        if kind == "device":
+            return self.home
+        zeros = torch.zeros(tensor.shape, dtype=tensor.dtype)
+        return zeros.tolist() if kind == "tolist" else zeros.numpy()
+
     def _shape(self, tensor: Tensor) -> torch.Size:
         value = self.recorder.value(tensor)
         return torch.Size(
@@ -473,11 +621,20 @@ class _Provenance(TorchFunctionMode):
         )
 
 
+# Questions about a tensor that the pass answers itself.
+_ASKED: dict[Any, str] = {
+    torch.Tensor.shape.__get__: "shape",  # type: ignore[attr-defined]
+    torch.Tensor.size: "size",
+    torch.Tensor.data.__set__: "set data",  # type: ignore[attr-defined]
+    torch.Tensor.device.__get__: "device",
+    torch.Tensor.tolist: "tolist",
+    torch.Tensor.numpy: "numpy",
+}
 _KNOWING = frozenset({Symbol, Scalar})
 _NUMBERS = frozenset({int, float}) | _KNOWING
 
 
-_LEAVES = frozenset({int, float, bool, str, type(None), torch.dtype})
+_LEAVES = frozenset({int, float, bool, str, type(None), torch.dtype, torch.memory_format})
 
 
 def _collect(tree: Any, numbers: list[Any]) -> None:
@@ -523,15 +680,15 @@ def _align(seen: Any, pending: list[Any]) -> Any:
 
     def walk(tree: Any) -> Any:
         nonlocal at
-        if type(tree) in (int, float):
+        kind = type(tree)
+        if kind is int or kind is float:
             for i in range(at, len(pending)):
                 if pending[i] == tree:
                     at = i + 1
                     return pending[i]
-            return tree
-        if type(tree) in (tuple, list):
-            return type(tree)(walk(x) for x in tree)
-        if type(tree) is dict:
+        elif kind is tuple or kind is list:
+            return kind([x if type(x) is Value else walk(x) for x in tree])
+        elif kind is dict and tree:
             return {k: walk(x) for k, x in tree.items()}
         return tree
 
@@ -590,19 +747,23 @@ def _answer(tensor: Tensor, name: str, args: tuple[Any, ...]) -> Tensor:
 
 # -- the model around the pass ------------------------------------------------------------------
 @contextmanager
-def _restored(model: nn.Module, copy_floats: bool) -> Iterator[None]:
+def _restored(
+    model: nn.Module, copy_floats: bool, modules: Sequence[tuple[str, nn.Module]] | None = None
+) -> Iterator[None]:
     """Leave everything a forward pass may change as it was."""
-    modules = list(model.modules())
-    states = [(m, type(m), dict(vars(m)), _contents(vars(m))) for m in modules]
+    if modules is None:
+        modules = _named_modules(model)
+    states = [(m, type(m), dict(vars(m)), _contents(vars(m))) for _, m in modules]
     saved = [
         (b, b.detach().clone())
-        for _, b in model.named_buffers()
-        if not b.is_meta and (copy_floats or not _is_float(b))
+        for _, module in modules
+        for b in module._buffers.values()
+        if b is not None and not b.is_meta and (copy_floats or not _is_float(b))
     ]
     numpy_state, python_state = np.random.get_state(), random.getstate()
     fastpath, root = torch.backends.mha.get_fastpath_enabled(), math.sqrt
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=_cuda_devices(model)))
+        stack.enter_context(torch.random.fork_rng(devices=_cuda_devices(modules)))
         # The profiling executor runs a scripted function differently the second time.
         plainly = torch.jit.optimized_execution(False)  # type: ignore[attr-defined]
         stack.enter_context(plainly)
@@ -621,6 +782,8 @@ def _restored(model: nn.Module, copy_floats: bool) -> Iterator[None]:
                 vars(module).clear()
                 vars(module).update(state)
                 for container, items in contents:
+                    if not container and not items:
+                        continue
                     container.clear()
                     container.update(items) if isinstance(container, (dict, set)) else (
                         container.extend(items)
@@ -637,8 +800,58 @@ def _contents(state: dict[str, Any]) -> list[tuple[Any, Any]]:
     return [(v, v.copy()) for v in state.values() if type(v) in (dict, list, set)]
 
 
-def _cuda_devices(model: nn.Module) -> list[int]:
-    return sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
+def _cuda_devices(modules: Sequence[tuple[str, nn.Module]]) -> list[int]:
+    parameters = [p for _, m in modules for p in m._parameters.values() if p is not None]
+    return sorted({p.device.index or 0 for p in parameters if p.is_cuda})
+
+
+class _Watched:
+    """In the place of `nn.Module.training` during a pass: notes the modules asked for it."""
+
+    def __init__(self) -> None:
+        self.asked: dict[int, nn.Module] = {}
+
+    def __get__(self, module: nn.Module | None, owner: type) -> bool:
+        if module is None or "training" not in vars(module):
+            raise AttributeError("training")
+        self.asked[id(module)] = module
+        return bool(vars(module)["training"])
+
+    def __set__(self, module: nn.Module, flag: bool) -> None:
+        vars(module)["training"] = flag
+
+    def __delete__(self, module: nn.Module) -> None:
+        del vars(module)["training"]
+
+
+@contextmanager
+def _training_watched() -> Iterator[dict[int, nn.Module]]:
+    """Yields the modules whose code asked, so far, whether the model is being trained."""
+    watched = _Watched()
+    nn.Module.training = watched  # type: ignore[assignment]
+    try:
+        yield watched.asked
+    finally:
+        del nn.Module.training
+
+
+# Stock modules that only hand the flag on to an operator, which is the same in both modes.
+_HANDS_ON = (
+    {nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout}
+    | {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.RNN, nn.LSTM, nn.GRU}
+    | {nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d, *STAND_INS.values()}
+)
+
+
+def _same_in_training(module: nn.Module) -> bool:
+    """Does the module run the same operators on the same tensors when it is trained?"""
+    if type(module) not in _HANDS_ON:
+        return False
+    if not hasattr(module, "track_running_stats"):
+        return True
+    # With statistics that are kept but not used, or averaged over all steps, it does not.
+    kept = module.running_mean is not None
+    return bool(module.track_running_stats) == kept and module.momentum is not None
 
 
 class _Tracking(Protocol):
@@ -648,21 +861,25 @@ class _Tracking(Protocol):
 
 
 @contextmanager
-def _module_stack(model: nn.Module, recorder: _Tracking) -> Iterator[None]:
-    names = {id(m): name for name, m in model.named_modules()}
+def _module_stack(
+    model: nn.Module, recorder: _Tracking, modules: Sequence[tuple[str, nn.Module]] | None = None
+) -> Iterator[None]:
+    names = {id(m): name for name, m in modules or _named_modules(model)}
+    call = nn.Module.__call__
 
-    def enter(module: nn.Module, args: Any) -> None:
+    def tracked(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
         recorder.path.append(names.get(id(module), recorder.path[-1]))
+        try:
+            return call(module, *args, **kwargs)
+        finally:
+            recorder.path.pop()
 
-    def leave(module: nn.Module, args: Any, output: Any) -> None:
-        recorder.path.pop()
-
-    before, after = register_module_forward_pre_hook(enter), register_module_forward_hook(leave)
+    # Hooks would do, but then every call of every module takes torch's slow path.
+    nn.Module.__call__ = tracked  # type: ignore[method-assign]
     try:
         yield
     finally:
-        before.remove()
-        after.remove()
+        nn.Module.__call__ = call  # type: ignore[method-assign]
 
 
 _INTERNAL = frozenset(vars(nn.Module())) | {"_flat_weights", "_flat_weights_names", "_all_weights"}
@@ -676,64 +893,61 @@ def _restore_configs() -> None:
         vars(owner).update(state)
 
 
-def _adopt_stand_ins(model: nn.Module) -> None:
-    for module in model.modules():
+def _adopt_stand_ins(modules: Iterable[nn.Module]) -> None:
+    for module in modules:
         stand_in = STAND_INS.get(type(module))
         if stand_in is not None:
             stand_in.adopt(module)
 
 
-def _plant_symbols(model: nn.Module) -> dict[AttributeKey, int]:
+def _plant_symbols(modules: Sequence[tuple[str, nn.Module]]) -> dict[AttributeKey, int]:
     """Replace the integers that modules hold by `Symbol`s; tells where each lives."""
     attributes: dict[AttributeKey, int] = {}
     seen: set[int] = set()
-    _adopt_stand_ins(model)
-    for name, module in model.named_modules():
+    _adopt_stand_ins(module for _, module in modules)
+    for name, module in modules:
         if isinstance(module, torch.jit.ScriptModule):
             continue
         state = vars(module)
-        for key, value in list(state.items()):
-            kind = type(value)
-            if kind in _ATOMS or key in _INTERNAL:
-                continue
-            new = _wrap(value, AttributeKey(name, (key,)), attributes, seen, 4)
-            if new is not value:
-                state[key] = new
+        new = {
+            key: _wrap(value, name, (key,), attributes, seen, 4)
+            for key, value in state.items()
+            if type(value) not in _ATOMS and key not in _INTERNAL
+        }
+        state.update(new)
     return attributes
 
 
 def _wrap(
-    value: Any, key: AttributeKey, found: dict[AttributeKey, int], seen: set[int], depth: int
+    value: Any,
+    module: str,
+    path: tuple[Any, ...],
+    found: dict[AttributeKey, int],
+    seen: set[int],
+    depth: int,
 ) -> Any:
+    """The value with a `Symbol` for each integer in it; itself where it has none."""
     kind = type(value)
     if kind is int:
+        key = AttributeKey(module, path)
         found[key] = value
         return Symbol.make(value, ("attribute", key))
     if kind in _ATOMS or depth == 0 or isinstance(value, (Tensor, nn.Module)):
         return value
-
-    def below(step: Any, item: Any) -> Any:
-        if type(item) in _ATOMS:
-            return item
-        return _wrap(item, AttributeKey(key.module, (*key.path, step)), found, seen, depth - 1)
-
-    if isinstance(value, tuple):
-        items = [below(i, x) for i, x in enumerate(value)]
-        if all(a is b for a, b in zip(items, value, strict=True)):
+    if isinstance(value, tuple) or kind is list:
+        items = [_wrap(x, module, (*path, i), found, seen, depth - 1) for i, x in enumerate(value)]
+        if all(map(is_, items, value)):
             return value
-        return kind(*items) if hasattr(value, "_fields") else kind(items)
-    if kind is list:
-        items = [below(i, x) for i, x in enumerate(value)]
-        return value if all(a is b for a, b in zip(items, value, strict=True)) else items
+        return items if kind is list else kind(*items) if hasattr(value, "_fields") else kind(items)
     if kind is dict:
-        pairs = {k: below(k, x) for k, x in value.items()}
-        return value if all(pairs[k] is value[k] for k in value) else pairs
+        pairs = {k: _wrap(x, module, (*path, k), found, seen, depth - 1) for k, x in value.items()}
+        return pairs if any(pairs[k] is not value[k] for k in value) else value
     if _is_config(value) and id(value) not in seen:
         seen.add(id(value))
         state = vars(value)
         _touched_configs.append((value, dict(state)))
         for k, x in list(state.items()):
-            state[k] = below(k, x)
+            state[k] = _wrap(x, module, (*path, k), found, seen, depth - 1)
     return value
 
 

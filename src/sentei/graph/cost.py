@@ -22,7 +22,7 @@ from typing import Any
 
 from sentei.graph.analysis import Analysis
 from sentei.graph.axis import Axis, Dim
-from sentei.graph.tape import Node, Tape, Value, values_in
+from sentei.graph.tape import Node, Tape, Value
 from sentei.graph.ties import Poly, size_of
 
 __all__ = ["CONTRACTIONS", "Cost", "CostModel"]
@@ -172,10 +172,10 @@ def _traffic(tape: Tape) -> tuple[list[tuple[Value, int, int]], set[int]]:
             entry[2] = max(entry[2], now)
 
     for now, node in enumerate(tape.nodes):
-        read = values_in(node)
+        read = node.reads
         for value in read:
             touch(value, now)
-        name = node.name.split(".")[1]
+        name = node.operator
         source = read[0] if read else None
         moves = name in _MAYBE_COPIES and source is not None and id(source) in scattered
         if moves:
@@ -212,7 +212,7 @@ Axes = Callable[[Value], list[Axis]]
 
 def node_macs(node: Node, axes: Axes) -> list[tuple[int, list[Axis]]]:
     """The multiply-adds of one operator as a sum of (coefficient, axes to multiply)."""
-    name = node.name.split(".")[1]
+    name = node.operator
     count = _COUNTS.get(name)
     return count(node, axes) if count is not None else []
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sentei.graph.axis import Axis, Dim, dims, pin, width
 from sentei.graph.rules.base import Scale
-from sentei.graph.tape import Node, Tape, Value, flatten, values_in
+from sentei.graph.tape import Node, Tape, Value, flatten
 
 __all__ = ["Fold", "factors", "folds"]
 
@@ -196,7 +196,7 @@ class _Graph:
         self._indices: dict[tuple[tuple[int, ...], int], Tensor] = {}
         for i, node in enumerate(self.tape.nodes):
             self.order[id(node)] = i
-            self.used.append(values_in(node))
+            self.used.append(node.reads)
             inputs = {id(v) for v in self.used[-1]}
             for key in inputs:
                 self.consumers.setdefault(key, []).append(node)
@@ -220,12 +220,12 @@ class _Graph:
         if node is None or depth > 60:
             raise _Stuck
         if any(
-            _name(c).endswith("_") and c.outputs and c.outputs[0] is value
+            c.operator.endswith("_") and c.outputs and c.outputs[0] is value
             for c in self.consumers.get(id(value), [])
         ):
             raise _Stuck  # changed in place
         self.inside[id(value)] = value
-        name = _name(node)
+        name = node.operator
         if name in _MOVES or name in _PASSES:
             tensors = [v for v in flatten(node.args) if isinstance(v, Value)]
             tensors = tensors[:1] if name not in ("cat", "stack") else tensors
@@ -261,7 +261,7 @@ class _Graph:
     def positions(self, origin: Node, scale: Scale) -> Tensor:
         """Which positions of the origin's output axis feed the scaled tensor, and only it."""
         out = origin.outputs[0]
-        at = 1 if _name(origin).startswith("conv") else len(out.shape) - 1
+        at = 1 if origin.operator.startswith("conv") else len(out.shape) - 1
         base = self._index(out.shape, at)
         tracked: dict[int, Tensor] = {}
         scaled: list[Tensor] = []
@@ -290,7 +290,7 @@ class _Graph:
                         )
                 if sum(v is scale.value for v in used) > 1:
                     foreign.append(tracked[id(scale.value)])
-            elif _name(node) in _MOVES:
+            elif node.operator in _MOVES:
                 for value, tensor in self._move(node, tracked):
                     track(value, tensor, i)
             elif node.outputs and all(id(o) in tracked for o in node.outputs):
@@ -366,7 +366,3 @@ def _marked(tensors: list[Tensor], base: Tensor, at: int) -> Tensor:
                     tensor = tensor.narrow(dim, 0, 1)
         marks[tensor.flatten().long()] = True
     return marks
-
-
-def _name(node: Node) -> str:
-    return str(node.op._schema.name.split("::")[-1])

@@ -191,7 +191,8 @@ def analyze(
 def captures(
     model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, train: bool = True
 ) -> list[Tape]:
-    """The tapes to analyze: eval mode, and train mode where that runs on these inputs."""
+    """The tapes to analyze: eval mode, and train mode where that runs on these inputs and the
+    code asks for the mode at all."""
     try:
         tapes = [capture(model, args, kwargs)]
     except Exception as error:
@@ -200,7 +201,7 @@ def captures(
             "the model is as before"
         )
         raise
-    if train:
+    if train and not tapes[0].any_mode:
         # Many models want other inputs for training (targets, larger batches).
         with suppress(Exception):
             tapes.append(capture(model, args, kwargs, training=True, abstract=tapes[0].abstract))
@@ -354,26 +355,26 @@ def _names(slices: Mapping[Dim, Sequence[Slice]], analysis: Analysis) -> dict[Di
     names: dict[Dim, str] = {}
     taken: set[str] = set()
     for dim, members in slices.items():
-        ranked = sorted(members, key=lambda s: _rank(s, analysis))
-        best = ranked[0]
-        module, _, _ = best.parameter.rpartition(".")
-        inside = list(dict.fromkeys(dims(best.axis)))
-        suffix = f"/{inside.index(dim)}" if len(inside) > 1 else ""
-        alone = len(analysis.parameters[best.parameter]) == 1
-        where = "" if best.dim == 0 or alone else f"[{best.dim}]"
-        candidates = [
-            f"{module}{suffix}" if not where else "",
-            f"{best.parameter}{where}{suffix}",
-            *(
-                f"{s.parameter}[{s.dim}]/{list(dict.fromkeys(dims(s.axis))).index(dim)}"
-                for s in ranked
-            ),
-        ]
-        candidates.append(f"{best.parameter}#{dim.serial}")
-        name = next(c for c in candidates if c and c not in taken)
+        name = next(c for c in _candidates(dim, members, analysis) if c and c not in taken)
         taken.add(name)
         names[dim] = name
     return names
+
+
+def _candidates(dim: Dim, members: Sequence[Slice], analysis: Analysis) -> Iterator[str]:
+    """Names for a dim, the best first."""
+    best = min(members, key=lambda s: _rank(s, analysis))
+    module, _, _ = best.parameter.rpartition(".")
+    inside = list(dict.fromkeys(dims(best.axis)))
+    suffix = f"/{inside.index(dim)}" if len(inside) > 1 else ""
+    alone = len(analysis.parameters[best.parameter]) == 1
+    where = "" if best.dim == 0 or alone else f"[{best.dim}]"
+    if not where:
+        yield f"{module}{suffix}"
+    yield f"{best.parameter}{where}{suffix}"
+    for s in sorted(members, key=lambda s: _rank(s, analysis)):
+        yield f"{s.parameter}[{s.dim}]/{list(dict.fromkeys(dims(s.axis))).index(dim)}"
+    yield f"{best.parameter}#{dim.serial}"
 
 
 def _rank(s: Slice, analysis: Analysis) -> tuple[int, ...]:

@@ -442,7 +442,7 @@ def _substance(tape: Tape) -> list[Node]:
     return [
         n
         for n in tape.nodes
-        if n.op._schema.name.split("::")[-1] not in idle and not n.counts_steps
+        if n.operator not in idle and not n.counts_steps
     ]
 
 

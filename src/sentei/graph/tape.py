@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["AttributeKey", "Node", "Scalar", "Symbol", "Tape", "Value", "flatten", "square_root",
-           "values_in"]  # fmt: skip
+__all__ = ["AttributeKey", "Node", "Scalar", "Symbol", "Tape", "Value", "flatten", "operator_name",
+           "square_root", "undisturbed"]  # fmt: skip
+
+
+def operator_name(op: Any) -> str:
+    """An ATen operator's name without namespace and overload.
+
+    >>> operator_name(torch.ops.aten.add_.Tensor)
+    'add_'
+    """
+    known = _names.get(id(op))  # its own hash is Python
+    if known is None:
+        known = _names[id(op)] = (op, str(op._schema.name.split("::")[-1]))
+    return known[1]
+
+
+_names: dict[int, tuple[Any, str]] = {}
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """No garbage collection meanwhile: a pass makes objects by the ten thousand, all of them live,
+    and looking through them time and again takes longer than the pass."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass(eq=False, slots=True)
@@ -44,10 +74,23 @@ class Node:
     kwargs: dict[str, Any]
     outputs: tuple[Value, ...]
     module: str = ""
+    _reads: list[Value] | None = None
 
     @property
     def name(self) -> str:
         return str(self.op)
+
+    @property
+    def operator(self) -> str:
+        """The operator's name without namespace and overload."""
+        return operator_name(self.op)
+
+    @property
+    def reads(self) -> list[Value]:
+        """The tensors the operator reads, in order, repeats included."""
+        if self._reads is None:
+            self._reads = [v for v in flatten((self.args, self.kwargs)) if type(v) is Value]
+        return self._reads
 
     @property
     def counts_steps(self) -> bool:
@@ -64,6 +107,7 @@ class Tape:
     """One forward pass: operators in the order of execution, and the tensors that came out.
 
     transient: names of the buffers that a state dict does not hold.
+    any_mode: the other mode, of training or not, would run the same operators on the same tensors.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -72,12 +116,12 @@ class Tape:
     attributes: dict[AttributeKey, int] = field(default_factory=dict)
     training: bool = False
     abstract: bool = True
+    any_mode: bool = False
     comparisons: list[tuple[Any, Any]] = field(default_factory=list)
     transient: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class AttributeKey:
+class AttributeKey(NamedTuple):
     """Where an integer lives: a module, and the path of attributes and indices from there."""
 
     module: str
@@ -270,31 +314,26 @@ def square_root(x: Any) -> Any:
 _sqrt = math.sqrt
 
 
-def flatten(tree: Any) -> Iterator[Any]:
+def flatten(tree: Any) -> list[Any]:
     """The leaves of nested tuples, lists, dicts and slices, in order."""
+    leaves: list[Any] = []
+    _flatten(tree, leaves)
+    return leaves
+
+
+def _flatten(tree: Any, leaves: list[Any]) -> None:
     if isinstance(tree, (tuple, list)):
         for item in tree:
-            yield from flatten(item)
+            if type(item) in _PLAIN:
+                leaves.append(item)
+            else:
+                _flatten(item, leaves)
     elif isinstance(tree, dict):
-        for item in tree.values():
-            yield from flatten(item)
+        _flatten(tuple(tree.values()), leaves)
     elif isinstance(tree, slice):
-        yield from (tree.start, tree.stop, tree.step)
+        leaves += (tree.start, tree.stop, tree.step)
     else:
-        yield tree
+        leaves.append(tree)
 
 
-def values_in(node: Node) -> list[Value]:
-    """The tensors an operator reads, in order, repeats included."""
-    found: list[Value] = []
-    for arg in node.args:
-        if type(arg) is Value:
-            found.append(arg)
-        elif isinstance(arg, (tuple, list)):
-            found += [v for v in flatten(arg) if type(v) is Value]
-    for arg in node.kwargs.values():
-        if type(arg) is Value:
-            found.append(arg)
-        elif isinstance(arg, (tuple, list, dict)):
-            found += [v for v in flatten(arg) if type(v) is Value]
-    return found
+_PLAIN = frozenset({Value, int, float, bool, str, type(None)})

@@ -14,18 +14,29 @@ from dataclasses import dataclass, field
 from math import gcd
 from typing import Any
 
-from sentei.graph.axis import Axis, Concat, Dim, Fixed, Product, resolve
+from sentei.graph.axis import Axis, Concat, Dim, Fixed, resolve
 from sentei.graph.rules.base import Facts, Need
 from sentei.graph.tape import AttributeKey
 
 __all__ = ["Poly", "Solution", "size_of", "solve"]
 
 
-@dataclass(frozen=True)
+Terms = tuple[tuple[tuple[Dim, ...], int], ...]
+
+
 class Poly:
     """A polynomial in the widths of dims: monomial (dims by serial, sorted) -> coefficient."""
 
-    terms: tuple[tuple[tuple[Dim, ...], int], ...]
+    __slots__ = ("terms",)
+
+    def __init__(self, terms: Terms) -> None:
+        self.terms = terms
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Poly) and self.terms == other.terms
+
+    def __hash__(self) -> int:
+        return hash(self.terms)
 
     @staticmethod
     def of(terms: dict[tuple[Dim, ...], int]) -> Poly:
@@ -42,11 +53,16 @@ class Poly:
     def variable(dim: Dim) -> Poly:
         return Poly.constant(dim.size) if dim.pinned else Poly((((dim,), 1),))
 
-    def __add__(self, other: Poly) -> Poly:
-        terms = dict(self.terms)
-        for monomial, c in other.terms:
-            terms[monomial] = terms.get(monomial, 0) + c
+    @staticmethod
+    def sum(polys: Iterable[Poly]) -> Poly:
+        terms: dict[tuple[Dim, ...], int] = {}
+        for poly in polys:
+            for monomial, c in poly.terms:
+                terms[monomial] = terms.get(monomial, 0) + c
         return Poly.of(terms)
+
+    def __add__(self, other: Poly) -> Poly:
+        return Poly.sum((self, other))
 
     def __sub__(self, other: Poly) -> Poly:
         return self + Poly(tuple([(m, -c) for m, c in other.terms]))
@@ -120,21 +136,24 @@ def size_of(axis: Axis) -> Poly:
         return Poly.variable(axis)
     if isinstance(axis, Fixed):
         return Poly.constant(axis.size)
-    total = Poly.constant(1 if isinstance(axis, Product) else 0)
+    if isinstance(axis, Concat):
+        return Poly.sum([size_of(part) for part in axis.parts])
+    total = Poly(_ONE)
     for part in axis.parts:
-        total = total * size_of(part) if isinstance(axis, Product) else total + size_of(part)
-    assert isinstance(axis, (Product, Concat))
+        total = total * size_of(part)
     return total
 
 
-@dataclass
+@dataclass(slots=True)
 class Quotient:
     """numerator / denominator, of polynomials."""
 
     over: Poly
-    under: Poly = field(default_factory=lambda: Poly.constant(1))
+    under: Poly = field(default_factory=lambda: Poly(_ONE))
 
     def simple(self) -> Quotient:
+        if self.under.terms == _ONE:
+            return self
         exact = self.over.over(self.under)
         return Quotient(exact) if exact is not None else self
 
@@ -184,15 +203,18 @@ class _Solver:
         self.parent: dict[Dim, Dim] = {}
 
     def run(self) -> Solution:
+        simple: list[Need] = []
         compound: list[Need] = []
         for need in self.facts.needs:
             expr = getattr(need.size, "expr", need.size)
-            if isinstance(expr, tuple) and expr[0] == "attribute":
-                self._define(expr[1], Quotient(size_of(need.axis)), need)
-            elif isinstance(expr, tuple):
+            if not isinstance(expr, tuple):
+                self._literal(need)  # at once: the fewer widths are free, the less is to be tied
+            elif expr[0] == "attribute":
+                simple.append(need)
+            elif not self._evident(expr, need.axis):
                 compound.append(need)
-            else:
-                self._literal(need)
+        for need in simple:
+            self._define(need.size.expr[1], Quotient(size_of(need.axis)), need)
         for need in compound:
             self._equation(need)
         for left, right in self.facts.equal:
@@ -213,11 +235,15 @@ class _Solver:
             return
         size = size_of(need.axis)
         if not size.is_constant:
-            name = str(need.node.op).split(".")[1]
+            name = need.node.operator
             self._freeze(
                 size.dims,
                 f"{need.node.module or 'the model'} passes the number {int(need.size)} to {name}",
             )
+
+    def _evident(self, expr: Any, axis: Axis) -> bool:
+        """Is it a tensor's own size that has to follow the axis?"""
+        return expr[0] == "size" and resolve(self.axes(expr[1])[expr[2]]) is resolve(axis)
 
     def _define(self, key: AttributeKey, value: Quotient, need: Need) -> None:
         known = self.known.setdefault(key, value)
@@ -261,9 +287,8 @@ class _Solver:
                 raise _Stuck
             return Quotient(Poly.constant(expr))
         if expr[0] == "attribute":
-            return self.known.get(expr[1]) or Quotient(
-                Poly.constant(self.attributes[expr[1]])
-            )
+            known = self.known.get(expr[1])
+            return known or Quotient(Poly.constant(self.attributes[expr[1]]))
         if expr[0] == "size":
             axes = self.axes(expr[1])
             return Quotient(size_of(axes[expr[2]]))
@@ -283,7 +308,7 @@ class _Solver:
             return Quotient(Poly.constant(x // y if expr[0] == "//" else x % y))
         if expr[0] == "//":
             return result
-        if result.under == Poly.constant(1):
+        if result.under.terms == _ONE:
             return Quotient(Poly.constant(0))
         raise _Stuck
 

@@ -29,7 +29,7 @@ from sentei.graph.capture import (
 from sentei.graph.errors import PruneError
 from sentei.graph.perturb import ATTEMPTS, perturbed, substituted
 from sentei.graph.rules import Facts, recording
-from sentei.graph.tape import Node, Tape, Value, flatten
+from sentei.graph.tape import Node, Tape, Value, flatten, operator_name
 
 __all__ = ["Reference", "Verification", "compare", "silenced_outputs"]
 
@@ -139,7 +139,7 @@ def _silenced(
     with _restored(model, copy_floats=True), _seeded():
         model.eval()
         # Stock modules become their stand-ins, as they did when the tape was recorded.
-        _adopt_stand_ins(model)
+        _adopt_stand_ins(model.modules())
         with torch.inference_mode(), recording(silencer.analysis.facts) as current, silencer:
             silencer.current = current
             outputs = model(*args, **kwargs)
@@ -264,7 +264,7 @@ class _Silencer(_Recorder):
     """Runs every operator for real and silences removed units in what comes out."""
 
     def __init__(self, analysis: Analysis, masks: Mapping[Dim, Tensor]) -> None:
-        super().__init__(Tape(abstract=False), abstract=False)
+        super().__init__(Tape(abstract=False))
         # What this run finds out stays here: its values and facts are not the analysis' own.
         self.analysis = replace(analysis, values=ChainMap({}, analysis.values), facts=Facts())
         self.masks = masks
@@ -285,7 +285,7 @@ class _Silencer(_Recorder):
     ) -> Any:
         kwargs = kwargs or {}
         seen = _map((args, kwargs), self.value)
-        name = func._schema.name.split("::")[-1]
+        name = operator_name(func)
         mutated = name.endswith("_") and not name.endswith("__")
         real, options = _map((args, kwargs), lambda t: self.silent.get(id(t), t))
         if func is aten.scaled_dot_product_attention.default and options.get("scale") is None:
@@ -377,7 +377,7 @@ class _Silencer(_Recorder):
 
         compact = [walk(a, b) for a, b in zip(args, node.args, strict=True)]
         extra = {k: walk(v, node.kwargs.get(k, v)) for k, v in options.items()}
-        name = func._schema.name.split("::")[-1]
+        name = operator_name(func)
         if name in ("layer_norm", "rms_norm", "_fused_rms_norm", "native_layer_norm"):
             compact[1] = list(compact[0].shape[-len(args[1]) :])
         if name in ("group_norm", "native_group_norm"):

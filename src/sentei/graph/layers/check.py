@@ -24,7 +24,7 @@ from sentei.graph.errors import PruneError, VerificationError
 from sentei.graph.layers.found import Layer
 from sentei.graph.layers.watch import Arguments, Call, Seen, tensors
 from sentei.graph.perturb import ATTEMPTS, perturbed, substituted
-from sentei.graph.tape import Node
+from sentei.graph.tape import Node, operator_name
 from sentei.graph.verify import (
     TOLERANCE,
     Reference,
@@ -82,7 +82,7 @@ class _Zeroing(TorchDispatchMode):
         time = self.times.get(key, 0)
         self.times[key] = time + 1
         operand = self.wanted.pop((*key, time), None)
-        if operand == 0 and func._schema.name.endswith("_"):
+        if operand == 0 and operator_name(func).endswith("_"):
             args[0].zero_()
         elif operand is not None:
             args = tuple(torch.zeros_like(a) if i == operand else a for i, a in enumerate(args))
@@ -123,7 +123,7 @@ def _silence(model: nn.Module, layer: Layer, seen: Seen, call: Arguments) -> Ref
         stack.enter_context(_restored(model, copy_floats=True))
         stack.enter_context(_seeded())
         model.eval()
-        _adopt_stand_ins(model)
+        _adopt_stand_ins(model.modules())
         stack.enter_context(torch.inference_mode())
         zeroing = _Zeroing(seen.tape.nodes, layer._zeros if layer.exact else ())
         if layer.exact:

@@ -22,7 +22,6 @@ from sentei.graph.layers.watch import (
     inside,
     is_list,
     join,
-    operator,
     watch,
 )
 from sentei.graph.tape import Node, Value, flatten
@@ -132,9 +131,9 @@ class _Finder:
 
     def branches(self) -> Iterator[Layer]:
         for i, node in enumerate(self.nodes):
-            if operator(node) not in _SUMS or not _plain_sum(node):
+            if node.operator not in _SUMS or not _plain_sum(node):
                 continue
-            for operand in (1, 0) if operator(node).startswith("add") else (1,):
+            for operand in (1, 0) if node.operator.startswith("add") else (1,):
                 layer = self._branch(i, operand)
                 if layer is not None:
                     yield layer
@@ -186,12 +185,12 @@ class _Finder:
                     best = call
             made = [p for p in self.seen.producers(value) if since < p < before]
             producer = max(made, default=None)
-            if producer is None or operator(self.nodes[producer]) not in _ZERO_TO_ZERO:
+            if producer is None or self.nodes[producer].operator not in _ZERO_TO_ZERO:
                 return best
             node = self.nodes[producer]
             operands = [a for a in node.args[:2] if isinstance(a, Value)]
             operands = [a for a in operands if a.origin == "op"] or operands
-            if not operands or (len(operands) > 1 and operator(node) not in ("mul", "mul_")):
+            if not operands or (len(operands) > 1 and node.operator not in ("mul", "mul_")):
                 return best
             value, before = operands[0], producer
 
@@ -277,7 +276,7 @@ class _Path:
         if at is None:
             return value is self.stream
         node = self.seen.tape.nodes[at]
-        name = operator(node)
+        name = node.operator
         if name in _SUMS and _plain_sum(node):
             for operand in (0, 1) if name.startswith("add") else (0,):
                 kept = len(self.zeros), self.exact
@@ -311,9 +310,9 @@ class _Path:
             if at is None:
                 return False
             node = self.seen.tape.nodes[at]
-            if operator(node) in _NONNEGATIVE:
+            if node.operator in _NONNEGATIVE:
                 return True
-            if operator(node) not in _KEEPS_SIGN or not isinstance(node.args[0], Value):
+            if node.operator not in _KEEPS_SIGN or not isinstance(node.args[0], Value):
                 return False
             value, before = node.args[0], at
 

@@ -15,7 +15,7 @@ from torch.nn.modules.module import (
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from sentei.graph.capture import _Recorder, capture, tensors_in
-from sentei.graph.tape import Node, Tape, Value, flatten
+from sentei.graph.tape import Tape, Value, flatten
 
 Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
 NUMBERS = re.compile(r"idx|index|layer_id|layer_num|block_id|layer_number")
@@ -122,10 +122,6 @@ def watch(model: nn.Module, call: Arguments) -> Seen:
 
 def tensors(tree: Any) -> list[Tensor]:
     return [t for _, t in tensors_in(tree)]
-
-
-def operator(node: Node) -> str:
-    return str(node.op._schema.name.split("::")[-1])
 
 
 def is_list(module: nn.Module) -> bool:

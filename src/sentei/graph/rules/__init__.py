@@ -11,12 +11,23 @@ from sentei.graph.rules import (
     shape,
     spatial,
 )
-from sentei.graph.rules.base import RULES, Facts, Need, Scale, Traced, need, recording, rule, same
+from sentei.graph.rules.base import (
+    RULES,
+    Facts,
+    Need,
+    Rule,
+    Scale,
+    Traced,
+    need,
+    recording,
+    rule,
+    same,
+)
 from sentei.graph.rules.pointwise import is_pointwise, pointwise
 
 __all__ = [
-    "RULES", "Facts", "Need", "Scale", "Traced", "is_pointwise", "need", "pointwise", "recording",
-    "rule", "same",
+    "RULES", "Facts", "Need", "Rule", "Scale", "Traced", "is_pointwise", "need", "pointwise",
+    "recording", "rule", "same",
 ]  # fmt: skip
 
 _ = (contraction, create, index, norm, sequence, shape, spatial)

@@ -290,7 +290,7 @@ def _where() -> str:
     node = _node[-1] if _node else None
     if node is None:
         return "axes"
-    name = str(node.op).split(".")[1]
+    name = node.operator
     return f"{name} in {node.module}" if node.module else name
 
 

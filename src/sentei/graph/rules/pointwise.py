@@ -8,7 +8,7 @@ import torch
 
 from sentei.graph.axis import note, pin
 from sentei.graph.rules.base import Traced, aten, broadcast, cut, rule, same, scaled
-from sentei.graph.tape import Node, Scalar, Symbol, flatten
+from sentei.graph.tape import Node, Scalar, Symbol, flatten, operator_name
 
 __all__ = ["is_pointwise", "pointwise"]
 
@@ -43,8 +43,7 @@ _TYPE_ONLY = {torch.ops.aten.type_as.default, torch.ops.aten.to.other}
 
 def is_pointwise(op: Any) -> bool:
     """Does the operator act element by element?"""
-    name = op._schema.name.split("::")[-1]
-    return torch.Tag.pointwise in op.tags or name in _EXTRA
+    return torch.Tag.pointwise in op.tags or operator_name(op) in _EXTRA
 
 
 def pointwise(node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -52,7 +51,7 @@ def pointwise(node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     tensors = [t for t in flatten((args, kwargs)) if isinstance(t, Traced)]
     if node.op in _TYPE_ONLY:
         tensors = tensors[:1]
-    name = node.op._schema.name.removeprefix("aten::").rstrip("_")
+    name = node.operator.rstrip("_")
     if name in ("mul", "div", "multiply", "divide", "true_divide"):
         for i, number in enumerate(args[:2]):
             if type(number) in (Scalar, Symbol) and isinstance(args[1 - i], Traced):
