@@ -25,6 +25,7 @@ from sentei.hooks.base import Hook, Hooks, Stop
 from sentei.hooks.distill import Distill
 from sentei.hooks.dynamic_sparse import DynamicSparse
 from sentei.hooks.early_bird import EarlyBird
+from sentei.hooks.extrusion import Extrusion
 from sentei.hooks.gradual import GradualHook
 from sentei.hooks.mask import FreezeHook, MaskHook
 from sentei.hooks.scores import BernoulliMask, EdgePopup, LearnedMask
@@ -36,6 +37,7 @@ __all__ = [
     "DynamicSparse",
     "EarlyBird",
     "EdgePopup",
+    "Extrusion",
     "FreezeHook",
     "GradualHook",
     "Hook",

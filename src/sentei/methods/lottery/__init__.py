@@ -9,6 +9,7 @@ from sentei.methods.lottery.lth_imp import lth_imp
 from sentei.methods.lottery.lth_rewind import lth_rewind
 from sentei.methods.lottery.rethinking_value import rethinking_value
 from sentei.methods.lottery.rigl import rigl
+from sentei.methods.lottery.rst import rst
 from sentei.methods.lottery.set import set_
 from sentei.methods.lottery.supermask import supermask
 
@@ -22,6 +23,7 @@ LOTTERY: dict[str, Method] = {
     "supermask": supermask,
     "learned-supermask": learned_supermask,
     "edge-popup": edge_popup,
+    "rst": rst,
     "rethinking-value": rethinking_value,
     "set": set_,
     "rigl": rigl,
