@@ -11,6 +11,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from sentei.allocation import Target
+from sentei.export import Exported, export
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import analyze
 from sentei.graph.layers import delete_layer, insert_layer, layers, replace_layer
@@ -26,6 +27,7 @@ except PackageNotFoundError:  # run from a checkout that was not installed
     __version__ = "0.0.0"
 
 __all__ = [
+    "Exported",
     "PruneError",
     "Result",
     "Sensitivity",
@@ -35,6 +37,7 @@ __all__ = [
     "analyze",
     "delete_layer",
     "delete_units",
+    "export",
     "insert_layer",
     "layers",
     "load",

@@ -25,6 +25,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="uses Linux signals a
 SAVER = r"""
 import json, os, resource, signal, sys, tempfile
 import torch, sentei
+from sentei.storage import files
 from tests.storage.test_files import versioned
 
 torch.set_num_threads(1)
@@ -42,6 +43,8 @@ for line in sys.stdin:
             # The kernel kills who writes beyond the limit, in the middle of a file.
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
             resource.setrlimit(resource.RLIMIT_FSIZE, (plan["bytes"], plan["bytes"]))
+        if not plan.get("exchange", True):
+            files._exchange = lambda a, b: False
         if "event" in plan:
             # Just before the n-th thing done to the file system.
             left = [plan["event"]]
@@ -144,13 +147,14 @@ def test_killed_at_random_moments(saver, tmp_path):
 
 
 @linux
+@pytest.mark.parametrize("exchange", [False, True])
 @pytest.mark.parametrize("there", [False, True])
-def test_killed_before_every_step(saver, tmp_path, there):
+def test_killed_before_every_step(saver, tmp_path, there, exchange):
     folder, seen, step = tmp_path / "small", set(), 0
     while True:
         if there:
             sentei.save(versioned(1), folder)
-        saver.start(folder=folder, version=2, event=step)
+        saver.start(folder=folder, version=2, event=step, exchange=exchange)
         killed = saver.died_of() == signal.SIGKILL
         if there or folder.exists():
             seen.add(version_of(folder))
@@ -262,6 +266,7 @@ def test_full_disk(tmp_path):
 def test_a_rename_that_fails(tmp_path, monkeypatch, call, error):
     folder = sentei.save(versioned(1), tmp_path / "small")
     rename, calls = os.rename, []
+    monkeypatch.setattr(files, "_exchange", lambda a, b: False)
 
     def failing(*args):
         calls.append(args)
@@ -281,6 +286,7 @@ def test_a_rename_that_fails(tmp_path, monkeypatch, call, error):
 def test_renames_that_all_fail_lose_nothing(tmp_path, monkeypatch):
     folder = sentei.save(versioned(1), tmp_path / "small")
     rename = os.rename
+    monkeypatch.setattr(files, "_exchange", lambda a, b: False)
 
     def failing(source, to):
         if to == folder:

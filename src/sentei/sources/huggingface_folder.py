@@ -18,7 +18,7 @@ from sentei.graph.errors import PruneError, closest
 from sentei.sources.library import need, noise, tokens
 from sentei.sources.source import Opened, Source
 
-__all__ = ["build", "describe", "example", "skeleton"]
+__all__ = ["build", "describe", "example", "inputs_for", "skeleton"]
 
 # Settings that make transformers fetch, import or convert something. A configuration can come from
 # a stranger's artefact; what it may say is widths.
@@ -94,8 +94,13 @@ def skeleton(source: Source) -> nn.Module:
         ) from error
 
 
-def example(source: Source, model: nn.Module, batch: int) -> dict[str, Any]:
+def example(source: Source, model: nn.Module, batch: int) -> dict[str, Any] | None:
     """Keyword arguments that `forward` asks for, at the sizes the configuration gives."""
+    return inputs_for(model, batch)
+
+
+def inputs_for(model: nn.Module, batch: int) -> dict[str, Any] | None:
+    """As `example`, for any model of transformers; None where nothing known is asked for."""
     config = model.config
     names = inspect.signature(model.forward).parameters
     text = getattr(config, "text_config", None) or config

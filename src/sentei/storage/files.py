@@ -2,17 +2,21 @@
 
 A folder is written beside its place and moved there when it is complete, so a kill or a full disk
 at any moment leaves the old folder or the new one. The stage is a hidden sibling,
-`.NAME.saving-XXXX`, with the folders `new` (being written) and `old` (moved out of the way); its
-owner holds a lock on it, so that the next save can tell a dead one and clear it away.
+`.NAME.saving-XXXX`, with the folders `new` (being written) and, where the system cannot exchange
+two folders in one step, `old` (moved out of the way); its owner holds a lock on it, so that the
+next save can tell a dead one and clear it away.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
+import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -30,14 +34,22 @@ __all__ = ["RECIPE", "WEIGHTS", "few", "locate", "quoted", "read", "regular", "r
 
 WEIGHTS, RECIPE = "model.safetensors", "sentei.json"
 # What may be in an artefact: all of it speaks of the model that is replaced, and goes with it.
-_OURS = {WEIGHTS, RECIPE, "model.onnx", "model.pt2", "report.html"}
+_OURS = {WEIGHTS, RECIPE, "model.onnx", "model.pt2", "report.html", "report.json"}
+_STAGE = re.compile(r"\..+\.saving-.+")  # what a killed writer of a file in it left
 # Two processes that save to one place take turns; each turn, one of them gets through.
 _TURNS = 100
 
 
-def replace(folder: str | os.PathLike[str], fill: Callable[[Path], None]) -> Path:
+def replace(
+    folder: str | os.PathLike[str],
+    fill: Callable[[Path], None],
+    strangers: Callable[[Path, set[str]], Iterable[str]] | None = None,
+) -> Path:
     """Let `fill` write files into a new folder, then put that in the place of `folder`.
 
+    Args:
+        strangers: given the folder that is there and its names, those that we did not write and
+            must not replace; by default, what belongs in no artefact.
     Returns:
         the folder, links resolved.
     Raises:
@@ -50,7 +62,7 @@ def replace(folder: str | os.PathLike[str], fill: Callable[[Path], None]) -> Pat
     (['it'], ['sentei.json'])
     """
     target = Path(os.path.realpath(folder))
-    _check_free(target)
+    _check_free(target, strangers or _foreign)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for left in _stages(target):
@@ -163,7 +175,12 @@ def _words(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _check_free(target: Path) -> None:
+def _foreign(folder: Path, names: set[str]) -> Iterable[str]:
+    """What is not part of an artefact; everything, where there is no recipe."""
+    return names - _OURS if RECIPE in names else names
+
+
+def _check_free(target: Path, foreign: Callable[[Path, set[str]], Iterable[str]]) -> None:
     """Refuse to replace what Sentei did not write."""
     if not target.exists():
         return
@@ -173,11 +190,11 @@ def _check_free(target: Path) -> None:
         there = set(os.listdir(target))
     except OSError as error:
         raise PruneError(f"cannot read {target}: {_words(error)}") from error
-    strangers = sorted(there - _OURS)
-    if strangers or (there and RECIPE not in there):
+    strangers = sorted(foreign(target, {n for n in there if not _STAGE.fullmatch(n)}))
+    if strangers:
         raise PruneError(
-            f"{target} holds other files ({few(map(quoted, strangers or sorted(there)))}), and "
-            "saving replaces a folder as a whole; give a folder that is new, empty or an artefact"
+            f"{target} holds other files ({few(map(quoted, strangers))}), and writing replaces a "
+            "folder as a whole; give a folder that is new, empty or written by Sentei before"
         )
 
 
@@ -235,7 +252,23 @@ def _clear(stage: Path, target: Path) -> None:
     os.close(lock)
 
 
+def _exchange(a: Path, b: Path) -> bool:
+    """Let two folders change places in one step; False where the system cannot."""
+    if sys.platform != "linux":
+        return False
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0
+
+
 def _swap(stage: Path, target: Path) -> None:
+    # Where this works there is no moment without a folder, so other readers than ours see none.
+    if _exchange(stage / "new", target):
+        _sync_name(target)
+        return
     for turn in range(_TURNS):
         old = stage / f"old{turn}"
         # Only a complete new folder moves the old one: `old` says that `new` is whole.
@@ -249,8 +282,7 @@ def _swap(stage: Path, target: Path) -> None:
             if old.exists():
                 os.rename(old, target)
             raise
-        with contextlib.suppress(OSError):  # some file systems do not sync folders
-            _sync(target.parent)
+        _sync_name(target)
         return
     raise PruneError(f"{target} is being written by too many processes at once")
 
@@ -267,6 +299,11 @@ def _settle(stage: Path, target: Path) -> None:
         except OSError:
             return  # the only copies are here: they stay, and `locate` finds them
     shutil.rmtree(stage, ignore_errors=True)
+
+
+def _sync_name(target: Path) -> None:
+    with contextlib.suppress(OSError):  # some file systems do not sync folders
+        _sync(target.parent)
 
 
 def _sync(path: Path) -> None:
