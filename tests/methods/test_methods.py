@@ -10,6 +10,7 @@ from sentei.allocation import Target
 from sentei.graph.errors import PruneError
 from sentei.methods import METHODS, Setting, apply, by_name
 from sentei.recovery.train import Recipe, TrainingError, train
+from sentei.tasks.graphs import block_graph
 
 SHORT = Recipe(epochs=2, lr=0.05, batch_size=16)
 
@@ -33,14 +34,17 @@ def network(seed: int = 0, norm: bool = False) -> nn.Module:
 
 
 def setting(method: str, density: float = 0.25, seed: int = 0) -> Setting:
-    model = network(seed, norm="batch norm" in METHODS[method].needs)
+    model, data = network(seed, norm="batch norm" in METHODS[method].needs), toy()
+    if "graph" in METHODS[method].needs:
+        task = block_graph(nodes=40, features=8)
+        model, data = task.build("gcn", seed), task.train
     initial = copy.deepcopy(model.state_dict())
     if METHODS[method].starts == "trained":
-        train(model, toy(), SHORT, seed=seed)
+        train(model, data, SHORT, seed=seed)
     units = METHODS[method].structure in ("channel", "head", "layer")
     return Setting(
         model,
-        toy(),
+        data,
         density=density,
         target=Target(params=0.5) if units else None,
         recipe=SHORT,

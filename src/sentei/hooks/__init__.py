@@ -27,6 +27,7 @@ from sentei.hooks.dynamic_sparse import DynamicSparse
 from sentei.hooks.early_bird import EarlyBird
 from sentei.hooks.extrusion import Extrusion
 from sentei.hooks.gradual import GradualHook
+from sentei.hooks.graph_masks import GraphMasks
 from sentei.hooks.mask import FreezeHook, MaskHook
 from sentei.hooks.scores import BernoulliMask, EdgePopup, LearnedMask
 from sentei.hooks.snapshot import Snapshot
@@ -40,6 +41,7 @@ __all__ = [
     "Extrusion",
     "FreezeHook",
     "GradualHook",
+    "GraphMasks",
     "Hook",
     "Hooks",
     "LearnedMask",

@@ -12,6 +12,7 @@ from sentei.methods.lottery.rigl import rigl
 from sentei.methods.lottery.rst import rst
 from sentei.methods.lottery.set import set_
 from sentei.methods.lottery.supermask import supermask
+from sentei.methods.lottery.ugs import ugs
 
 __all__ = ["LOTTERY"]
 
@@ -24,6 +25,7 @@ LOTTERY: dict[str, Method] = {
     "learned-supermask": learned_supermask,
     "edge-popup": edge_popup,
     "rst": rst,
+    "ugs": ugs,
     "rethinking-value": rethinking_value,
     "set": set_,
     "rigl": rigl,
