@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sentei.batches import Batch, forward, to_device
 from sentei.graph.capture import unwrap
@@ -97,30 +97,29 @@ OPERATORS: dict[str, tuple[int, Callable[..., Use]]] = {
     "conv2d": (1, _convolution),
     "conv3d": (1, _convolution),
     "matmul": (1, _matmul),
-    "__matmul__": (1, _matmul),
     "mm": (1, _matmul),
     "addmm": (2, lambda name, bias, x, weight, **_: _matmul(name, x, weight)),
 }
-"""Operator -> where its weight stands among the arguments, and what is multiplied."""
+"""ATen operator -> where its weight stands among the arguments, and what is multiplied."""
 
 
-class _Watch(TorchFunctionMode):
+class _Watch(TorchDispatchMode):
     def __init__(self, names: Mapping[int, str], see: Callable[[Use], None]) -> None:
         super().__init__()
         self.names, self.see = names, see
 
-    def __torch_function__(
+    def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
-        place, use = OPERATORS.get(getattr(func, "__name__", ""), (0, None))
-        if use is not None:
-            weight = kwargs.get("weight", args[place] if len(args) > place else None)
-            name = self.names.get(id(weight))
+        place, use = OPERATORS.get(func._schema.name.split("::")[-1], (0, None))
+        if use is not None and len(args) > place:
+            name = self.names.get(id(args[place]))
             if name is not None:
-                with torch.no_grad(), torch._C.DisableTorchFunction():
-                    self.see(use(name, *args, **kwargs))
-        return func(*args, **kwargs)
+                # Inference tensors could take no part in training later on.
+                with torch.inference_mode(False), torch.no_grad():
+                    plain = [a.clone() if isinstance(a, Tensor) else a for a in args]
+                    self.see(use(name, *plain, **(kwargs or {})))
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
@@ -131,7 +130,8 @@ def _still(model: nn.Module) -> Iterator[None]:
     try:
         model.eval()
         torch.backends.mha.set_fastpath_enabled(False)
-        with torch.no_grad():
+        # In inference mode linear, conv2d and matmul reach a dispatch mode whole.
+        with torch.inference_mode():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -180,7 +180,7 @@ def observe(
     if unseen and strict:
         raise PruneError(
             f"the inputs of {unseen[0]!r} cannot be seen: it takes part in none of "
-            f"{', '.join(k for k in OPERATORS if k[0] != '_')} on this data"
+            f"{', '.join(OPERATORS)} on this data"
             f"{f' (nor do {len(unseen) - 1} more)' if len(unseen) > 1 else ''}; protect it"
         )
 

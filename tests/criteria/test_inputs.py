@@ -1,0 +1,105 @@
+"""The inputs of each weight, seen at the operators."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from sentei.criteria.inputs import first_user, observe, order
+from sentei.graph.errors import PruneError
+
+
+def seen(model, x):
+    weights = {n: p for n, p in model.named_parameters() if p.dim() > 1}
+    uses = []
+    observe(model, weights, [(x, None)], uses.append)
+    return uses, weights
+
+
+@pytest.mark.parametrize(
+    "layer,shape",
+    [
+        (nn.Linear(5, 7, bias=False), (3, 4, 5)),
+        (nn.Conv1d(4, 6, 3, padding=1, dilation=2, bias=False), (2, 4, 11)),
+        (nn.Conv2d(4, 6, 3, stride=2, padding=1, bias=False), (2, 4, 7, 9)),
+        (nn.Conv2d(4, 6, (3, 5), padding="same", groups=2, bias=False), (2, 4, 7, 9)),
+        (nn.Conv2d(4, 4, 3, groups=4, padding_mode="reflect", padding=1, bias=False), (2, 4, 7, 9)),
+        (nn.Conv3d(2, 3, 2, padding="valid", bias=False), (2, 2, 4, 5, 3)),
+    ],
+)
+def test_rows_times_inputs_are_the_outputs(layer, shape):
+    layer, x = layer.double(), torch.randn(shape, dtype=torch.float64)
+    (use,), weights = seen(layer, x)
+    products = use.matrix(weights["weight"].detach()) @ use.inputs.mT  # groups, rows, tokens
+    outputs = layer(x).detach()
+    channels = outputs if isinstance(layer, nn.Linear) else outputs.movedim(1, -1)
+    got = products.flatten(0, 1).T.reshape(channels.shape)
+    torch.testing.assert_close(got, channels)
+    back = use.weight(use.matrix(weights["weight"]), weights["weight"].shape)
+    assert torch.equal(back, weights["weight"])
+
+
+def test_weights_stored_the_other_way_round():
+    class Transposed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Parameter(torch.randn(5, 7))
+            self.second = nn.Parameter(torch.randn(7, 2))
+            self.bias = nn.Parameter(torch.randn(2))
+
+        def forward(self, x):
+            return torch.addmm(self.bias, x @ self.first, self.second)
+
+    uses, weights = seen(Transposed(), torch.randn(3, 5))
+    assert [u.name for u in uses] == ["first", "second"] and all(u.transposed for u in uses)
+    assert uses[0].matrix(weights["first"]).shape == (1, 7, 5)
+    assert torch.equal(uses[0].weight(uses[0].matrix(weights["first"]), (5, 7)), weights["first"])
+
+
+def test_attention_and_shared_weights_are_seen():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.again = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return self.again(self.again(self.block(x)))
+
+    names = [u.name for u in seen(Net(), torch.randn(2, 5, 8))[0]]
+    assert names == [
+        "block.self_attn.in_proj_weight",
+        "block.self_attn.out_proj.weight",
+        "block.linear1.weight",
+        "block.linear2.weight",
+        "again.weight",
+        "again.weight",
+    ]
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_it_leaves_flags_alone_and_speaks_of_what_it_cannot_see():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Linear(4, 2)).train()
+    net[1].eval()
+    seen(net, torch.randn(2, 4))
+    assert [m.training for m in net] == [True, False, True]
+    lstm = nn.LSTM(4, 3)
+    with pytest.raises(PruneError, match=r"'weight_ih_l0' cannot be seen: .*1 more.*protect"):
+        seen(lstm, torch.randn(2, 1, 4))
+
+
+def test_order_is_that_of_execution():
+    class Backwards(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 2), nn.Linear(4, 4)
+            self.drop = nn.Dropout(0.5)
+
+        def forward(self, x):
+            return self.a(self.drop(F.relu(self.b(x))))
+
+    net = Backwards()
+    weights = {"a.weight": net.a.weight, "b.weight": net.b.weight}
+    batch = (torch.randn(2, 4), None)
+    assert order(net, weights, batch) == ["b.weight", "a.weight"]
+    assert first_user(net, [net.drop], weights, batch) == {net.drop: "a.weight"}
