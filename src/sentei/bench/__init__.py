@@ -8,7 +8,9 @@ there; several operating points, several seeds, both parameters and MACs.
 - `runs`: one run as a value whose fields name it, and how it is carried out;
 - `store`: one record a run, written once;
 - `metrics`: what is measured, and by which definition;
-- `local`: in processes.
+- `local`: in processes; `on_ray`: on a cluster;
+- `search`: hyper-parameters on held-out data;
+- `curves`, `ranks`, `findings`, `rules`: what the records say; `report`: on paper.
 """
 
 from sentei.bench.config import Config, load_config

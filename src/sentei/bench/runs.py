@@ -27,7 +27,7 @@ from sentei.recovery.train import Recipe, train
 from sentei.storage.atomic import write_file
 from sentei.tasks import Task, task
 
-__all__ = ["DENSE", "Run", "execute"]
+__all__ = ["DENSE", "Run", "execute", "execute_on"]
 
 DENSE = "dense"
 """The method of the control: the trained network as it is."""
@@ -92,10 +92,17 @@ def execute(run: Run, store: Store) -> dict[str, Any]:
     Raises:
         PruneError: the target is out of reach for this method, or the run is not possible.
     """
+    return execute_on(run, _task(run.task), store)
+
+
+def execute_on(run: Run, given: Task, store: Store) -> dict[str, Any]:
+    """`execute`, on a task that is at hand: a user's own, or one with other splits.
+
+    Dense networks are shared by the task's name, so give another task another name.
+    """
     if run.axis not in AXES:
         raise PruneError(f"unknown axis {run.axis!r}; known: {', '.join(AXES)}")
     began = time.perf_counter()
-    given = _task(run.task)
     initial = given.build(run.model, run.seed)
     dense = _dense(run, given, initial, store)
     control = given.evaluate(dense, given.test)
