@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import fnmatch
 import math
 import operator
 import time
@@ -22,12 +23,15 @@ from sentei.allocation.planner import OutOfReach, highest
 from sentei.allocation.table import LatencyTable
 from sentei.allocation.target import in_units
 from sentei.criteria import Criterion, Evidence, score
+from sentei.depth import absolute, choose
 from sentei.graph.axis import Dim, dims, resolve
 from sentei.graph.blueprint import without_cache
 from sentei.graph.capture import unwrap
 from sentei.graph.cost import Cost
 from sentei.graph.errors import PruneError, closest
-from sentei.graph.groups import Group, Groups, analyze, call_arguments
+from sentei.graph.groups import Group, Groups, analyze, call_arguments, protect_names
+from sentei.graph.layers import Layer, delete_layer
+from sentei.graph.layers.change import all_or_nothing
 from sentei.graph.surgery import Mismatch, Surgery, _Transaction, remove
 from sentei.graph.verify import Verification
 from sentei.sensitivity import curves_of
@@ -50,6 +54,8 @@ class Result:
         the reason; the plan leaves them whole.
     seconds: time by stage.
     timing: of a forward pass before and after, predicted and measured; None where nobody asked.
+    layers: that were taken out, in this order, each checked by itself; `groups`, `plan` and
+        `verification` speak of the network without them, costs of all of it.
     seed: what `prune` was given; None after `delete_units`, which draws nothing.
     """
 
@@ -63,6 +69,7 @@ class Result:
     seconds: dict[str, float]
     seed: int | None = None
     timing: Timing | None = None
+    layers: tuple[Layer, ...] = ()
 
     @property
     def keep(self) -> dict[str, Tensor]:
@@ -135,6 +142,9 @@ class Result:
             lines.append(widths)
         whole = len(groups) - len(lost)
         lines.append(f"{len(lost)} groups lost units, {whole} kept all of theirs.")
+        if self.layers:
+            gone = ", ".join(layer.name for layer in self.layers)
+            lines.append(escape(f"{len(self.layers)} layers taken out: {gone}."))
         lines += [escape(f"Held: {name}: {why}") for name, why in self.held.items()]
         if self.verification is not None:
             lines.append(escape(str(self.verification)))
@@ -192,6 +202,7 @@ def prune(
     min_units: int = 1,
     min_fraction: float = 0.0,
     uniform: bool = False,
+    depth: bool = False,
     latency_table: LatencyTable | None = None,
     dry_run: bool = False,
     verify: bool = True,
@@ -227,6 +238,9 @@ def prune(
             A Hugging Face model's configuration is written, and widths it cannot state are kept,
             so that `save_pretrained` gives what `from_pretrained` reads without Sentei; see
             `sentei.huggingface`.
+        depth: take out whole layers and residual branches, too, where that keeps more than cutting
+            widths further: less loss on `data`, or without it more of the score; see
+            `sentei.depth`. What went is in `result.layers`; widths are of what is left.
         latency_table: where times of operators come from; by default they are measured where the
             model lies, and kept in the user's cache folder.
         dry_run: plan only; the model is not touched.
@@ -267,6 +281,15 @@ def prune(
     _check_optimizer(optimizer, model, inplace)
     if not isinstance(target, Target):
         raise PruneError(f"target must be a Target, such as Target(macs=0.5); got {target!r}")
+    if depth:
+        return _with_depth(
+            model, target, call_arguments(example_inputs, args, kwargs), optimizer,
+            inplace=inplace, dry_run=dry_run, protect=protect, verify=verify,
+            criterion=criterion, allocation=allocation, normalise=normalise,
+            granularity=granularity, data=data, loss=loss, round_to=round_to,
+            min_units=min_units, min_fraction=min_fraction, uniform=uniform,
+            latency_table=latency_table, seed=seed,
+        )  # fmt: skip
     seconds: dict[str, float] = {}
     call = without_cache(model, *call_arguments(example_inputs, args, kwargs))
     if not inplace and not dry_run:
@@ -295,6 +318,82 @@ def prune(
     return Result(
         model, groups, planned, surgery, planned.before, planned.after, dict(job.held), seconds,
         seed, timing,
+    )  # fmt: skip
+
+
+def _with_depth(
+    model: nn.Module,
+    target: Target,
+    call: Any,
+    optimizer: torch.optim.Optimizer | None,
+    *,
+    inplace: bool,
+    dry_run: bool,
+    verify: bool,
+    **options: Any,
+) -> Result:
+    """`prune` where layers may go as well."""
+    seconds: dict[str, float] = {}
+    given = model
+    call = without_cache(model, *call)
+    if not inplace or dry_run:
+        model = copy.deepcopy(model)
+    options["protect"] = protect_names(unwrap(model), options["protect"])
+    table = options["latency_table"]
+    with _timed(seconds, "analyse"):
+        groups = analyze(model, args=call[0], kwargs=call[1])
+        classes = movable(groups, options["granularity"])
+        units = sum(g.size for members in classes for g in members)
+        wanted = absolute(target, groups, units)
+    timed: float | None = None
+    if target.latency is not None:
+        home = next((p.device for p in model.parameters()), torch.device("cpu"))
+        options["latency_table"] = table = table or LatencyTable(home)
+        with _timed(seconds, "measure"):
+            (timed,) = table.stopwatch.models([model], call)
+        limit = target.limits({"latency": timed})["latency"]
+        wanted = replace(wanted, latency=Seconds(limit))
+
+    def surviving(candidate: nn.Module) -> dict[str, Any]:
+        """The options, without patterns that protect nothing that is left."""
+        names = {n for n, _ in [*candidate.named_modules(), *candidate.named_parameters()]}
+        own = [p for p in options["protect"] if any(fnmatch.fnmatch(n, p) for n in names)]
+        return {**options, "protect": own}
+
+    def smaller(candidate: nn.Module) -> tuple[nn.Module, Groups, Mapping[str, Any]]:
+        measured = options["data"] is not None and options["loss"] is not None
+        done = prune(
+            candidate, args=call[0], kwargs=call[1], target=wanted, verify=False,
+            dry_run=not measured, **surviving(candidate),
+        )  # fmt: skip
+        return done.model, done.groups, done.keep
+
+    with _timed(seconds, "depth"):
+        mixture = choose(
+            unwrap(model), call, smaller,
+            **{k: options[k] for k in ("criterion", "data", "loss", "protect", "seed", "uniform")},
+        )[0]  # fmt: skip
+    with all_or_nothing(unwrap(model)):
+        with _timed(seconds, "surgery"):
+            gone = tuple(
+                delete_layer(
+                    model, name, args=call[0], kwargs=call[1],
+                    verify=verify and not dry_run, optimizer=optimizer,
+                )
+                for name in mixture.names
+            )  # fmt: skip
+        done = prune(
+            model, args=call[0], kwargs=call[1], target=wanted, dry_run=dry_run, verify=verify,
+            optimizer=optimizer, **surviving(model),
+        )  # fmt: skip
+    for stage, spent in done.seconds.items():
+        seconds[stage] = seconds.get(stage, 0.0) + spent
+    timing = done.timing
+    if timing is not None and timed is not None:
+        timing = replace(timing, before=timed)
+    return replace(
+        done, model=given if dry_run else model, before=groups.cost(), seconds=seconds,
+        timing=timing, layers=gone, plan=replace(done.plan, target=target, before=groups.cost()),
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from sentei.graph.errors import PruneError, closest
 from sentei.graph.groups import Groups, analyze, call_arguments
 from sentei.graph.surgery import Mismatch, remove
 
-__all__ = ["Sensitivity", "curves_of", "sensitivity"]
+__all__ = ["Sensitivity", "curves_of", "mean_loss", "sensitivity"]
 
 Metric = Callable[[nn.Module], float]
 
@@ -246,7 +246,7 @@ def _metric(metric: str | Metric, evidence: Evidence, batch_size: int) -> tuple[
     if callable(metric):
         return metric, getattr(metric, "__name__", "metric"), True
     known: dict[str, Callable[[nn.Module, Any], tuple[float, int]]] = {
-        "loss": lambda m, b: (float(_loss(m, b, evidence)) * size(b), size(b)),
+        "loss": lambda m, b: (float(_loss(m, b, evidence.loss)) * size(b), size(b)),
         "accuracy": _right,
     }
     if metric not in known:
@@ -255,27 +255,46 @@ def _metric(metric: str | Metric, evidence: Evidence, batch_size: int) -> tuple[
         raise PruneError("sensitivity needs data=(inputs, targets), or an iterable of such batches")
 
     def mean(model: nn.Module) -> float:
-        total, count = 0.0, 0
-        flags = [(m, m.training) for m in model.modules()]
-        model.eval()
-        try:
-            with torch.no_grad():
-                for batch in batches(evidence.data, batch_size):
-                    part, n = known[metric](model, batch)
-                    total, count = total + part, count + n
-        finally:
-            for module, flag in flags:
-                module.training = flag
-        if not count:
-            raise PruneError("data holds no batch; give at least one (inputs, targets)")
-        return total / count
+        return _mean(model, evidence.data, batch_size, known[metric])
 
     return mean, metric, metric == "accuracy"
 
 
-def _loss(model: nn.Module, batch: Any, evidence: Evidence) -> Tensor:
+def mean_loss(
+    model: nn.Module, data: Any, loss: Callable[..., Tensor] | None, batch_size: int = 256
+) -> float:
+    """The loss of a model, in eval mode, as the mean over examples."""
+    return _mean(
+        model, data, batch_size, lambda m, b: (float(_loss(m, b, loss)) * size(b), size(b))
+    )
+
+
+def _mean(
+    model: nn.Module,
+    data: Any,
+    batch_size: int,
+    part_of: Callable[[nn.Module, Any], tuple[float, int]],
+) -> float:
+    """Sums over batches divided by counts; training flags are as before."""
+    total, count = 0.0, 0
+    flags = [(m, m.training) for m in model.modules()]
+    model.eval()
     try:
-        return loss_of(model, batch, evidence.loss)
+        with torch.no_grad():
+            for batch in batches(data, batch_size):
+                part, n = part_of(model, batch)
+                total, count = total + part, count + n
+    finally:
+        for module, flag in flags:
+            module.training = flag
+    if not count:
+        raise PruneError("data holds no batch; give at least one (inputs, targets)")
+    return total / count
+
+
+def _loss(model: nn.Module, batch: Any, loss: Callable[..., Tensor] | None) -> Tensor:
+    try:
+        return loss_of(model, batch, loss)
     except ValueError as error:
         raise PruneError(str(error)) from None
 

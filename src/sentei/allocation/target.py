@@ -80,7 +80,7 @@ at most 1. For half: macs=0.5; for a number of MACs: an integer
             if value is None:
                 continue
             if isinstance(value, Seconds) or not isinstance(value, float):
-                found[name] = value
+                found[name] = float(value) if name == "latency" else value
             else:
                 found[name] = value * whole if name == "latency" else share_of(value, whole)
         return found
