@@ -1,7 +1,8 @@
 """First and second derivatives of the loss about a model, as methods need them.
 
-No Hessian is ever built here: products with one come from a second backward pass, its diagonal
-from products with random signs, and gradients of single examples from one vectorised pass.
+Products with the Hessian come from a second backward pass, its diagonal from products with random
+signs, and gradients of single examples from one vectorised pass. Only `hessian_matrix` builds the
+matrix, for networks of a few thousand weights.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ __all__ = [
     "gauss_newton_diagonal",
     "gradient",
     "hessian_diagonal",
+    "hessian_matrix",
     "hessian_times",
     "sample_gradients",
     "second_moment",
@@ -128,6 +130,45 @@ def hessian_diagonal(evidence: Evidence, probes: int | None = 32) -> Vectors:
         for name, product in hessian_times(evidence, signs).items():
             total[name] += (signs[name] * product).double() / probes
     return total
+
+
+def hessian_matrix(evidence: Evidence, names: Iterable[str], *, at_once: int = 64) -> Tensor:
+    """H of the loss over all of the data in the parameters named, laid end to end: (n, n) float64.
+
+    Args:
+        at_once: rows that one backward pass takes together.
+
+    >>> net = torch.nn.Linear(2, 1, bias=False)
+    >>> data = torch.tensor([[1., 0.], [1., 3.]]), torch.zeros(2)
+    >>> evidence = Evidence.of(net, data=data, loss=lambda out, y: out.square().mean())
+    >>> hessian_matrix(evidence, ["weight"]).tolist()  # 2/n X'X
+    [[2.0, 3.0], [3.0, 9.0]]
+    """
+    tensors = _chosen(evidence, names)
+    parameters = list(tensors.values())
+    n = sum(t.numel() for t in parameters)
+    total = torch.zeros(n, n, dtype=torch.float64, device=parameters[0].device)
+    count = 0
+    for batch in evidence.batches():
+        with evidence.differentiable():
+            first = torch.autograd.grad(
+                _loss(evidence, batch), parameters, create_graph=True, materialize_grads=True
+            )
+            flat = torch.cat([g.flatten() for g in first])
+            if flat.requires_grad:
+                for start in range(0, n, at_once):
+                    stop = min(start + at_once, n)
+                    pick = torch.zeros(stop - start, n, dtype=flat.dtype, device=flat.device)
+                    pick[torch.arange(stop - start), torch.arange(start, stop)] = 1.0
+                    rows = torch.autograd.grad(
+                        flat, parameters, pick, retain_graph=True, is_grads_batched=True,
+                        materialize_grads=True,
+                    )  # fmt: skip
+                    rows = torch.cat([r.flatten(1) for r in rows], dim=1)
+                    total[start:stop] += size(batch) * rows.double()
+        count += size(batch)
+    total /= count
+    return (total + total.T) / 2
 
 
 def sample_gradients(evidence: Evidence, names: Iterable[str] | None = None) -> Iterator[Vectors]:

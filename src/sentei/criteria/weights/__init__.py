@@ -30,6 +30,7 @@ from sentei.criteria.weights.snip import snip
 from sentei.criteria.weights.synflow import synflow
 from sentei.criteria.weights.taylor import taylor_abs, taylor_second, taylor_sq
 from sentei.criteria.weights.wanda import wanda
+from sentei.criteria.weights.woodfisher import woodfisher
 from sentei.graph.errors import PruneError, closest
 from sentei.graph.groups import Group
 
@@ -50,6 +51,7 @@ SALIENCIES: dict[str, Saliency] = {
     "taylor-abs": taylor_abs,
     "taylor-second": taylor_second,
     "taylor-sq": taylor_sq,
+    "woodfisher": woodfisher,
     "wanda": wanda,
 }
 

@@ -3,8 +3,10 @@
 from sentei.methods.base import Method
 from sentei.methods.gradient.force import force, grasp_it, iter_snip
 from sentei.methods.gradient.grasp import grasp
+from sentei.methods.gradient.layerwise import l_obs, obc
 from sentei.methods.gradient.ntk_sap import ntk_sap
 from sentei.methods.gradient.obd import fisher_diag, obd
+from sentei.methods.gradient.obs import obs
 from sentei.methods.gradient.snip import snip
 from sentei.methods.gradient.synflow import synflow
 from sentei.methods.gradient.taylor import (
@@ -15,6 +17,7 @@ from sentei.methods.gradient.taylor import (
     taylor_second,
     taylor_sq,
 )
+from sentei.methods.gradient.woodfisher import woodfisher
 
 __all__ = ["GRADIENT"]
 
@@ -24,8 +27,11 @@ GRADIENT: dict[str, Method] = {
     "grasp": grasp,
     "grasp-it": grasp_it,
     "iter-snip": iter_snip,
+    "l-obs": l_obs,
     "ntk-sap": ntk_sap,
+    "obc": obc,
     "obd": obd,
+    "obs": obs,
     "snip": snip,
     "synflow": synflow,
     "taylor-abs": taylor_abs,
@@ -34,4 +40,5 @@ GRADIENT: dict[str, Method] = {
     "taylor-joint": taylor_joint,
     "taylor-second": taylor_second,
     "taylor-sq": taylor_sq,
+    "woodfisher": woodfisher,
 }

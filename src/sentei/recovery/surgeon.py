@@ -1,0 +1,87 @@
+"""The optimal brain surgeon on a vector of weights and the inverse of its Hessian.
+
+Source: Hassibi and Stork 1992, eq. 5; the set version follows from the same Lagrangian.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+__all__ = ["costs", "inverse_of_products", "remove", "remove_set"]
+
+
+def costs(theta: Tensor, inverse: Tensor) -> Tensor:
+    """θ_q² / (2 [H⁻¹]_qq): the loss when q is zero and all others have made up for it.
+
+    Infinite where [H⁻¹]_qq is zero: what was removed.
+
+    >>> costs(torch.tensor([2., 1.]), torch.tensor([[.5, 0.], [0., 0.]])).tolist()
+    [4.0, inf]
+    """
+    diagonal = inverse.diagonal()
+    return torch.where(diagonal > 0, theta.square() / (2 * diagonal), torch.inf)
+
+
+def remove(theta: Tensor, inverse: Tensor, q: int) -> tuple[Tensor, Tensor]:
+    """(weights, inverse) without weight q.
+
+    θ' = θ - (θ_q / [H⁻¹]_qq) H⁻¹ e_q,   H⁻¹' = H⁻¹ - H⁻¹_{:q} H⁻¹_{q:} / [H⁻¹]_qq
+
+    which is the inverse of H without row and column q, with zeros in their place.
+
+    >>> theta, inverse = remove(torch.tensor([2., 1.]), torch.tensor([[2., 1.], [1., 2.]]), 0)
+    >>> theta.tolist(), inverse.tolist()
+    ([0.0, 0.0], [[0.0, 0.0], [0.0, 1.5]])
+    """
+    column, pivot = inverse[:, q], inverse[q, q]
+    theta = theta - theta[q] / pivot * column
+    inverse = inverse - torch.outer(column, column / pivot)
+    # Exact zeros, where rounding would leave something.
+    theta[q] = 0.0
+    inverse[:, q] = 0.0
+    inverse[q] = 0.0
+    return theta, inverse
+
+
+def remove_set(theta: Tensor, inverse: Tensor, drop: Tensor) -> tuple[Tensor, float]:
+    """(weights, cost) without all of `drop` at once.
+
+    δ = -H⁻¹_{:Q} ([H⁻¹]_QQ)⁻¹ θ_Q,  cost θ_Q' ([H⁻¹]_QQ)⁻¹ θ_Q / 2. Not the sum of single removals.
+
+    Args:
+        drop: indices.
+    >>> theta, cost = remove_set(torch.tensor([2., 1.]), torch.eye(2), torch.tensor([0, 1]))
+    >>> theta.tolist(), cost
+    ([0.0, 0.0], 2.5)
+    """
+    change = torch.linalg.solve(inverse[drop][:, drop], theta[drop])
+    new = theta - inverse[:, drop] @ change
+    new[drop] = 0.0
+    return new, 0.5 * float(theta[drop] @ change)
+
+
+def inverse_of_products(rows: Iterable[Tensor], count: int, damping: float) -> Tensor:
+    """(damping I + (1 / count) Σ g gᵀ)⁻¹, by one rank-one update a row, without any other inverse.
+
+    H⁻¹ starts at I / damping;  H⁻¹ -= H⁻¹ g gᵀ H⁻¹ / (count + gᵀ H⁻¹ g)
+
+    For gradients g of examples it is the inverse of the empirical Fisher, for gradients of outputs
+    of the Gauss-Newton matrix.
+
+    Source: Hassibi and Stork 1992, section 3 (there count is P); Singh and Alistarh 2020, eq. 7.
+
+    >>> inverse_of_products([torch.tensor([1., 0.])], 1, 1.0).tolist()
+    [[0.5, 0.0], [0.0, 1.0]]
+    """
+    inverse: Tensor | None = None
+    for row in rows:
+        if inverse is None:
+            inverse = torch.eye(len(row), dtype=row.dtype, device=row.device) / damping
+        along = inverse @ row
+        inverse = inverse - torch.outer(along, along) / (count + row @ along)
+    if inverse is None:
+        raise ValueError("no rows to take products of")
+    return inverse
