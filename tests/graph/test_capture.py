@@ -604,3 +604,19 @@ def test_lists_kinds_of_containers() -> None:
     capture(model, (torch.randn(1, 4),))
     assert list(model.queue) == [1, 2]
     assert type(model.queue[0]) is int
+
+
+def test_grouped_products_are_captured_in_any_type_and_without_weights():
+    class Routed(nn.Module):
+        def __init__(self, device=None):
+            super().__init__()
+            self.experts = nn.Parameter(torch.randn(3, 6, 10, device=device))
+
+        def forward(self, x):
+            ends = torch.tensor([2, 3, 5], dtype=torch.int32)
+            return torch._grouped_mm(x, self.experts, ends)
+
+    for device in ("cpu", "meta"):
+        tape = capture(Routed(device), (torch.randn(5, 6, device=device),))
+        assert tape.abstract
+        assert [v.shape for v in tape.outputs] == [(5, 10)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import typing
 
 import pytest
 import torch
@@ -272,3 +273,129 @@ def test_one_number_that_moves_is_something_to_compare() -> None:
     report = remove(net, analyze(net, x), {"0": torch.arange(5)}, ((x,), {})).verification
     assert report.conclusive
     assert not report.perturbed
+
+
+class Averaging(nn.Module):
+    """A mean over hidden units, read as `how` says."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.how = how
+        self.stem, self.head = nn.Linear(5, 12), nn.Linear(7, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.tanh(self.stem(x))  # (batch, 7, 12)
+        if self.how == "linear":
+            return self.head(y.mean(-1))
+        if self.how == "by hand":
+            return self.head(y.sum(-1) / y.shape[-1])
+        if self.how == "passed on":
+            return self.head(torch.relu(-y.mean((0, 2), keepdim=True).transpose(1, 2) * 0.5)[0])
+        if self.how == "squared":
+            return self.head(y.mean(-1) ** 2)
+        if self.how == "shifted":
+            return self.head(y.mean(-1) + 0.5)
+        if self.how == "returned":
+            return y.mean(-1)
+        return self.head(y.mean(-1)) + self.head(x.sum(-1))  # "elsewhere"
+
+
+@pytest.mark.parametrize("how", ["linear", "by hand", "passed on"])
+def test_a_mean_counts_removed_units_as_zeros_where_its_readers_take_the_factor(how: str) -> None:
+    model, x = Averaging(how).double(), torch.randn(3, 7, 5, dtype=torch.float64)
+    groups = analyze(model, x)
+    keep = {"stem": torch.tensor([1, 4, 5, 9, 10])}
+    want = zeroed(model, groups, keep)(x)
+    assert not groups["stem"].normalised
+    report = remove(model, groups, keep, ((x,), {})).verification
+    assert report.passed
+    assert report.conclusive
+    torch.testing.assert_close(model(x), want, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("how", ["squared", "shifted", "returned", "elsewhere"])
+def test_a_mean_is_over_what_remains_where_the_factor_has_no_place(how: str) -> None:
+    model, x = Averaging(how).double(), torch.randn(3, 7, 5, dtype=torch.float64)
+    groups = analyze(model, x)
+    assert groups["stem"].normalised
+    head = model.head.weight.clone()
+    report = remove(model, groups, {"stem": torch.arange(5)}, ((x,), {})).verification
+    assert report.passed
+    assert report.conclusive
+    assert torch.equal(model.head.weight, head)
+
+
+def test_a_mean_beside_other_channels_scales_its_own_column() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.out = nn.Conv2d(3, 10, 3, padding=1), nn.Conv2d(10, 4, 1)
+            self.gate = nn.Conv2d(2, 1, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.stem(x)
+            pooled = torch.cat([y.amax(1, keepdim=True), y.mean(1, keepdim=True)], 1)
+            return self.out(y * self.gate(pooled).sigmoid())
+
+    model, x = Gated().double(), torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    gate = model.gate.weight.clone()
+    groups = analyze(model, x)
+    assert groups["stem"].normalised  # the maximum is over what remains
+    assert remove(model, groups, {"stem": torch.arange(4)}, ((x,), {})).verification.passed
+    torch.testing.assert_close(model.gate.weight[:, 0], gate[:, 0])
+    torch.testing.assert_close(model.gate.weight[:, 1], gate[:, 1] * 0.4)
+
+
+class Measured(nn.Module):
+    """Divides by a number it measures, and runs only if that is not zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(5, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.stem(x)
+        size = y.abs().sum()
+        if not size > 0:  # no twin without values passes here
+            raise ValueError("nothing to measure")
+        return self.head(y / size)
+
+
+def test_numbers_measured_in_a_real_run_may_change() -> None:
+    model, x = Measured().double(), torch.randn(3, 5, dtype=torch.float64)
+    groups = analyze(model, x)
+    assert not groups.analysis.tapes[0].abstract
+    keep = {"stem": torch.arange(5)}
+    want = zeroed(model, groups, keep)(x)
+    assert remove(model, groups, keep, ((x,), {})).verification.passed
+    torch.testing.assert_close(model(x), want, rtol=1e-9, atol=1e-12)
+
+
+def test_a_number_from_a_width_may_choose_a_branch() -> None:
+    class Chooser(Measured):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.stem(x)
+            cost = torch.tensor([float(y.shape[0]), y.shape[1]]) @ torch.tensor([0.5, 2.0])
+            if cost > 1e6:
+                return self.head(y.contiguous())
+            return self.head(y)
+
+    model, x = Chooser().double(), torch.randn(3, 5, dtype=torch.float64)
+    report = remove(model, analyze(model, x), {"stem": torch.arange(5)}, ((x,), {})).verification
+    assert report.passed
+    assert report.conclusive
+
+
+def test_ordered_dicts_are_put_back(monkeypatch) -> None:
+    model, x = Measured().double(), torch.randn(3, 5, dtype=torch.float64)
+    model.hooks = typing.OrderedDict[int, int]()  # such a one has attributes of its own
+    model.hooks[3] = 4
+
+    def failing(net: nn.Module, record, transaction=None) -> None:
+        raise RuntimeError("in between")
+
+    monkeypatch.setattr(surgery, "apply", failing)
+    with pytest.raises(RuntimeError, match="in between"):
+        remove(model, analyze(model, x), {"stem": torch.arange(5)}, ((x,), {}))
+    assert dict(model.hooks) == {3: 4}

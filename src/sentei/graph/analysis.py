@@ -57,6 +57,7 @@ class Analysis:
     passes: list[tuple[bool, Tape]] = field(default_factory=list)
     folds: list[Any] = field(default_factory=list)
     _rules: dict[int, Rule | None] = field(default_factory=dict)
+    averaged: set[Dim] = field(default_factory=set)
 
     def resolve(self) -> None:
         """Work out ties, attributes and folds anew; to be called after anything was pinned."""

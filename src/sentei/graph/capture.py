@@ -509,6 +509,8 @@ class _AbstractRecorder(_Recorder):
             twins = (twins[0], _as_integers(twins[1]), *twins[2:])
         if name == "masked_select":
             return twins[0].flatten()[: int(twins[1].sum())] if not twins[1].is_meta else twins[0]
+        if name == "_grouped_mm":  # its meta kernel takes bfloat16 and aligned strides only
+            return _meta(twins[0]).new_empty(_grouped_shape(*twins[:3], **options))
         try:
             out = func(*_map(twins, _meta), **_map(options, _meta))
         except NotImplementedError:
@@ -717,6 +719,14 @@ def _meta(tensor: Tensor) -> Tensor:
 
 def _zeros(tensor: Tensor) -> Tensor:
     return torch.zeros(tensor.shape, dtype=tensor.dtype) if tensor.is_meta else tensor
+
+
+def _grouped_shape(a: Tensor, b: Tensor, offs: Any = None, **_: Any) -> tuple[int, ...]:
+    """Shape of a grouped matrix product: rows, columns or the summed dimension are grouped."""
+    if a.dim() == 2 and b.dim() == 2:
+        return len(offs), a.shape[0], b.shape[1]
+    rows = a.shape[:2] if a.dim() == b.dim() else a.shape[-2:-1]
+    return *rows, b.shape[-1]
 
 
 def _as_integers(indices: Any) -> list[Any]:

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sentei.graph.axis import Axis, Dim, dims, pin, width
+from sentei.graph.absorb import Stuck, Taken, absorb
+from sentei.graph.axis import Axis, Dim, dims, note, pin, width
 from sentei.graph.rules.base import Scale
 from sentei.graph.tape import Node, Tape, Value, flatten
 
@@ -41,46 +42,67 @@ _PRODUCTS = {"mul", "div", "matmul", "bmm", "mm", "einsum", "baddbmm"}
 
 @dataclass(frozen=True)
 class Fold:
-    """Multiply positions of a parameter's dimension 0 by expr(full widths) / expr(kept widths)."""
+    """Multiply positions of parameters' dimensions by expr(full widths) / expr(kept widths)."""
 
     expr: Any
-    targets: tuple[tuple[str, Tensor], ...]
+    targets: tuple[Taken, ...]
 
 
-class _Stuck(Exception):
-    """The factor cannot be folded exactly."""
+class _Claims:
+    """Which positions of which parameter take which factor, and for which of its readers."""
+
+    def __init__(self, analysis: Any, graphs: dict[int, Graph]) -> None:
+        self.analysis, self.graphs = analysis, graphs
+        self.known: dict[tuple[str, int], list[tuple[Any, Tensor, set[int]]]] = {}
+
+    def add(self, fold: Fold) -> None:
+        """Raises `Stuck` where another factor is claimed for some of the positions."""
+        for name, dim, positions, node in fold.targets:
+            claims = self.known.setdefault((name, dim), [])
+            for expr, own, users in claims:
+                if torch.equal(own, positions) and _alike(expr, fold.expr, self.analysis):
+                    users.add(id(node))
+                    break
+                if torch.isin(own, positions).any():
+                    raise Stuck
+            else:
+                claims.append((fold.expr, positions, {id(node)}))
+
+    def elsewhere(self, fold: Fold) -> str | None:
+        """A parameter of the fold that is also read where no such factor applies."""
+        for name, dim, positions, _ in fold.targets:
+            for _expr, own, users in self.known.get((name, dim), ()):
+                if torch.equal(own, positions) and any(
+                    id(n) not in users for g in self.graphs.values() for n in g.users_of(name)
+                ):
+                    return name
+        return None
 
 
 def folds(analysis: Any) -> tuple[list[Fold], bool]:
-    """The folds of an analysis, and whether any width had to be pinned for want of one."""
+    """The folds of an analysis, and whether any width had to be pinned for want of one.
+
+    Sets `analysis.averaged`: dims over which every mean is compensated, so that a removed unit
+    counts as zero in it. In other means it takes no part, and the dim is marked as normalised.
+    """
     found: list[Fold] = []
-    if not analysis.facts.scales:
+    analysis.averaged = set()
+    if not analysis.facts.scales and not analysis.facts.means:
         return found, False
-    if not hasattr(analysis, "_graphs"):  # tapes do not change, only what is known about widths
-        analysis._graphs = {id(tape): _Graph(tape) for tape in analysis.tapes}
-    graphs: dict[int, _Graph] = analysis._graphs
+    graphs = _graphs(analysis)
     home = {id(node): tape for tape in analysis.tapes for node in tape.nodes}
     pinned = False
-    claimed: dict[str, tuple[Any, Tensor, set[int]]] = {}
+    claims = _Claims(analysis, graphs)
     for scale in analysis.facts.scales:
         free = [d for a in _axes_of(scale.expr, analysis) for d in dims(a) if d.pinned is None]
         free = [d for d in free if _is_parametric(analysis, d)]
         if not free:
             continue
-        tape = home[id(scale.node)]
         try:
-            frontier = graphs[id(tape)].origins(scale)
-            targets = []
-            for node, names in frontier:
-                positions = graphs[id(tape)].positions(node, scale)
-                for name in names:
-                    targets.append((name, positions))
-                    expr, known, users = claimed.setdefault(name, (scale.expr, positions, set()))
-                    if not torch.equal(known, positions) or not _alike(expr, scale.expr, analysis):
-                        raise _Stuck
-                    users.add(id(node))
-            found.append(Fold(scale.expr, tuple(targets)))
-        except _Stuck:
+            fold = Fold(scale.expr, tuple(_targets(graphs[id(home[id(scale.node)])], scale)))
+            claims.add(fold)
+            found.append(fold)
+        except Stuck:
             pinned = True
             where = scale.node.module or "the model"
             for dim in free:
@@ -88,34 +110,99 @@ def folds(analysis: Any) -> tuple[list[Fold], bool]:
                     dim,
                     f"{where} scales by a function of this width, which cannot be folded exactly",
                 )
-    for name, (_, _, users) in claimed.items():
-        others = [n for g in graphs.values() for n in g.users_of(name) if id(n) not in users]
-        if others:
+    for fold in [*found]:
+        name = claims.elsewhere(fold)
+        if name is not None:
             pinned = True
-            for fold in found:
-                if any(n == name for n, _ in fold.targets):
-                    for axis in _axes_of(fold.expr, analysis):
-                        pin(axis, f"{name} is also used where no such factor applies")
-            found = [f for f in found if all(n != name for n, _ in f.targets)]
+            for axis in _axes_of(fold.expr, analysis):
+                pin(axis, f"{name} is also used where no such factor applies")
+            found.remove(fold)
+    if not pinned and analysis.facts.means:
+        found += _averages(analysis, graphs, home, found)
     return found, pinned
+
+
+def _graphs(analysis: Any) -> dict[int, Graph]:
+    if not hasattr(analysis, "_graphs"):  # tapes do not change, only what is known about widths
+        analysis._graphs = {id(tape): Graph(tape) for tape in analysis.tapes}
+    graphs: dict[int, Graph] = analysis._graphs
+    return graphs
+
+
+def _targets(graph: Graph, scale: Scale) -> list[Taken]:
+    """The parameters that make the scaled tensor, or else those that read it."""
+    try:
+        return [
+            (name, 0, positions, node)
+            for node, names in graph.origins(scale)
+            for positions in [graph.positions(node, scale)]
+            for name in names
+        ]
+    except Stuck:
+        if scale.node.operator not in ("mul", "div"):
+            raise
+        return absorb(graph, scale.node.outputs[0], scale.node, _MOVES)
+
+
+def _averages(
+    analysis: Any, graphs: dict[int, Graph], home: dict[int, Tape], others: list[Fold]
+) -> list[Fold]:
+    """Folds of the means over pruned axes: for each dim all of them, or none."""
+    plans: list[tuple[Fold, set[Dim]]] = []
+    failed: set[Dim] = set()
+    for mean in analysis.facts.means:
+        free = {d for a in _axes_of(mean.expr, analysis) for d in dims(a) if d.pinned is None}
+        if not any(_is_parametric(analysis, d) for d in free):
+            continue
+        try:
+            graph = graphs[id(home[id(mean.node)])]
+            targets = absorb(graph, mean.value, mean.node, _MOVES)
+            plans.append((Fold(mean.expr, tuple(targets)), free))
+        except Stuck:
+            failed |= free
+    while True:
+        before = len(plans)
+        claims = _Claims(analysis, graphs)
+        for fold in others:
+            claims.add(fold)
+        for fold, free in plans:
+            try:
+                claims.add(fold)
+            except Stuck:
+                failed |= free
+        for fold, free in plans:
+            if claims.elsewhere(fold) is not None:
+                failed |= free
+        for _, free in plans:
+            if free & failed:
+                failed |= free
+        plans = [(fold, free) for fold, free in plans if not free & failed]
+        if len(plans) == before:
+            break
+    for dim in failed:
+        note(dim, "normalised")
+    analysis.averaged = {dim for _, free in plans for dim in free}
+    return [fold for fold, _ in plans]
 
 
 def factors(analysis: Any, kept: Callable[[Dim], int]) -> dict[str, list[tuple[int, Tensor]]]:
     """parameter -> [(dimension, factor at each position)] for the widths given."""
-    out: dict[str, list[tuple[int, Tensor]]] = {}
+    out: dict[str, dict[int, Tensor]] = {}
+    done: set[tuple[str, int, tuple[int, ...]]] = set()
     for fold in analysis.folds:
         before = _number(fold.expr, analysis, lambda d: d.size)
         after = _number(fold.expr, analysis, kept)
         if before == after:
             continue
-        for name, positions in fold.targets:
-            if name in out:
-                continue
-            size = analysis.parameters[name][0].size
-            factor = torch.ones(size, dtype=torch.float64)
-            factor[positions] = before / after
-            out[name] = [(0, factor)]
-    return out
+        for name, dim, positions, _ in fold.targets:
+            key = name, dim, tuple(positions.tolist())
+            if key in done:
+                continue  # the same factor, for another pass or reader
+            done.add(key)
+            size = analysis.parameters[name][dim].size
+            factor = out.setdefault(name, {}).setdefault(dim, torch.ones(size).double())
+            factor[positions] *= before / after
+    return {name: sorted(by_dim.items()) for name, by_dim in out.items()}
 
 
 def _number(expr: Any, analysis: Any, kept: Callable[[Dim], int]) -> float:
@@ -183,7 +270,7 @@ def _alike(a: Any, b: Any, analysis: Any) -> bool:
 
 
 @dataclass
-class _Graph:
+class Graph:
     """A tape with producers and consumers of each value."""
 
     tape: Tape
@@ -218,12 +305,12 @@ class _Graph:
     def _back(self, value: Value, depth: int) -> list[tuple[Node, list[str]]]:
         node = self.producer.get(id(value))
         if node is None or depth > 60:
-            raise _Stuck
+            raise Stuck
         if any(
             c.operator.endswith("_") and c.outputs and c.outputs[0] is value
             for c in self.consumers.get(id(value), [])
         ):
-            raise _Stuck  # changed in place
+            raise Stuck  # changed in place
         self.inside[id(value)] = value
         name = node.operator
         if name in _MOVES or name in _PASSES:
@@ -233,7 +320,7 @@ class _Graph:
         if name in _SUMS:
             terms = node.args[:2]
             if not all(isinstance(t, Value) for t in terms):
-                raise _Stuck
+                raise Stuck
             return [o for t in terms for o in self._back(t, depth + 1)]
         if name in _PRODUCTS:
             operands = [v for v in flatten(node.args) if isinstance(v, Value)]
@@ -244,17 +331,17 @@ class _Graph:
                 self.operand[id(node)] = operand
                 try:
                     return self._back(operand, depth + 1)
-                except _Stuck:
+                except Stuck:
                     self.inside = saved
-            raise _Stuck
+            raise Stuck
         if name in ("linear", "conv1d", "conv2d", "conv3d"):
             own = [node.args[1], *(a for a in node.args[2:3] if isinstance(a, Value))]
         elif name in ("layer_norm", "rms_norm"):
             own = [a for a in node.args[2:4] if isinstance(a, Value)]
         else:
-            raise _Stuck
+            raise Stuck
         if not own or any(a.origin != "parameter" for a in own):
-            raise _Stuck
+            raise Stuck
         return [(node, [a.name for a in own])]
 
     # -- forwards -------------------------------------------------------------------------------
@@ -291,7 +378,7 @@ class _Graph:
                 if sum(v is scale.value for v in used) > 1:
                     foreign.append(tracked[id(scale.value)])
             elif node.operator in _MOVES:
-                for value, tensor in self._move(node, tracked):
+                for value, tensor in self.move(node, tracked):
                     track(value, tensor, i)
             elif node.outputs and all(id(o) in tracked for o in node.outputs):
                 continue  # the same tensor handed through
@@ -309,14 +396,14 @@ class _Graph:
             for node in self.consumers.get(key, []):
                 inside = node.outputs and all(id(o) in self.inside for o in node.outputs)
                 if not inside and node is not scale.node:
-                    raise _Stuck
+                    raise Stuck
             if any(value is o for o in self.tape.outputs):
-                raise _Stuck
+                raise Stuck
         if any(id(o) in tracked for o in self.tape.outputs) or not scaled:
-            raise _Stuck
+            raise Stuck
         mine = _marked(scaled, base, at)
         if (mine & _marked(foreign, base, at)).any():
-            raise _Stuck
+            raise Stuck
         return mine.nonzero().flatten()
 
     def _index(self, shape: tuple[int, ...], at: int) -> Tensor:
@@ -330,7 +417,7 @@ class _Graph:
             self._indices[shape, at] = line.view(size).expand(shape).contiguous()
         return self._indices[shape, at]
 
-    def _move(self, node: Node, tracked: dict[int, Tensor]) -> list[tuple[Value, Tensor]]:
+    def move(self, node: Node, tracked: dict[int, Tensor]) -> list[tuple[Value, Tensor]]:
         def real(tree: Any) -> Any:
             if isinstance(tree, Value):
                 return tracked[id(tree)] if id(tree) in tracked else torch.zeros(tree.shape)

@@ -40,6 +40,10 @@ class Mismatch(PruneError):
         self.dims = dims
 
 
+class _OtherNumber(Mismatch):
+    """A number differs that may have been computed from values, or only decides a branch."""
+
+
 @dataclass(frozen=True)
 class Surgery:
     """What was done to a model, enough to do it again to a fresh one.
@@ -324,8 +328,8 @@ def _config_states(model: nn.Module) -> list[tuple[Any, Any]]:
         if isinstance(value, (nn.Module, Tensor)):
             return
         seen.add(id(value))
-        if type(value) in (list, dict):
-            found.append((value, value.copy()))
+        if isinstance(value, (list, dict)):
+            found.append((value, list(value) if isinstance(value, list) else dict(value)))
         elif not isinstance(value, tuple):
             if not _is_config(value):
                 return
@@ -348,7 +352,8 @@ def _dry_run(
 
     Returns:
         None where all is as predicted. A `Mismatch` where the code took another branch (a loop or
-        an `if` on a width): only a numeric comparison can tell whether that computes the same.
+        an `if` on a width) or may have computed a number from values: only a numeric comparison
+        can tell whether that computes the same.
     Raises:
         Mismatch: the pruned model raises, or a tensor has another shape than predicted.
     """
@@ -365,7 +370,8 @@ def _dry_run(
                 _suspects(analysis, masks, _failed_at(tape, error)),
             ) from error
         found = _check(tape, now, analysis, masks, count)
-        if tape.abstract:  # a real run branches on values, too
+        # A real run branches on values, too: another branch says nothing there.
+        if tape.abstract or isinstance(found, _OtherNumber):
             detour = found or detour
     return detour
 
@@ -379,10 +385,11 @@ def _check(
 ) -> Mismatch | None:
     before_nodes, now_nodes = _substance(before), _substance(now)
     expected_numbers = {id(scale.node) for scale in analysis.facts.scales}
+    number: Mismatch | None = None
     for old, new in zip(before_nodes, now_nodes, strict=False):
         where = f" in {old.module}" if old.module else ""
         if old.op is not new.op:
-            return Mismatch(
+            return number or Mismatch(
                 f"the code takes another branch{where}: {old.name} became {new.name}",
                 _suspects(analysis, masks, old),
             )
@@ -395,17 +402,26 @@ def _check(
                 )
         changed = [] if id(old) in expected_numbers else _changed_numbers(old, new)
         if changed:
-            raise Mismatch(
+            kind = _OtherNumber if not before.abstract or _compares(old) else Mismatch
+            error = kind(
                 f"{old.name}{where} uses a number computed from a width, and the factor cannot be "
                 f"folded into parameters ({changed[0][0]:g} became {changed[0][1]:g})",
                 _suspects(analysis, masks, old),
             )
+            if kind is Mismatch:
+                raise error
+            number = number or error
     if len(before_nodes) != len(now_nodes):
-        return Mismatch(
+        return number or Mismatch(
             f"the model ran {len(before_nodes)} operators before and {len(now_nodes)} after",
             _suspects(analysis, masks, None),
         )
-    return None
+    return number
+
+
+def _compares(node: Node) -> bool:
+    """Is the outcome true or false? Then a number in it decides what runs, and scales nothing."""
+    return bool(node.outputs) and node.outputs[0].dtype is torch.bool
 
 
 def _changed_numbers(old: Node, new: Node) -> list[tuple[float, float]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -321,12 +321,12 @@ class _Silencer(_Recorder):
             if isinstance(v, Value)
         )
 
-    def _kept(self, axis: Any, apart: bool = True) -> Tensor:
+    def _kept(self, axis: Any, apart: bool = True, whole: Collection[Dim] = frozenset()) -> Tensor:
         """Kept positions of an axis. A dim that keeps other units for each outer index cannot be
         cut out of a tensor (`apart`), and counts as whole where its outer dim is elsewhere."""
 
         def keep(dim: Dim) -> Tensor:
-            own = self.masks.get(dim)
+            own = None if dim in whole else self.masks.get(dim)
             if own is None or (own.dim() == 2 and (apart or not beside(axis, dim))):
                 return torch.ones(dim.size, dtype=torch.bool)
             return own
@@ -361,11 +361,15 @@ class _Silencer(_Recorder):
 
     def _compact(self, func: Any, args: Any, options: Any, node: Node, outs: list[Tensor]) -> None:
         """Run on the kept positions and put the result where they are."""
+        name = operator_name(func)
+        # Removed units count as zeros in a mean whose denominator is folded into its readers.
+        whole = self.analysis.averaged if name == "mean" else frozenset()
 
         def small(tensor: Any, value: Any) -> Any:
             for i, axis in enumerate(self.analysis.axes(value)):
                 if any(d in self.masks for d in dims(axis)):
-                    tensor = tensor.index_select(i, self._kept(axis).nonzero().flatten())
+                    kept = self._kept(axis, whole=whole)
+                    tensor = tensor.index_select(i, kept.nonzero().flatten())
             return tensor
 
         def walk(tree: Any, seen: Any) -> Any:
@@ -377,7 +381,6 @@ class _Silencer(_Recorder):
 
         compact = [walk(a, b) for a, b in zip(args, node.args, strict=True)]
         extra = {k: walk(v, node.kwargs.get(k, v)) for k, v in options.items()}
-        name = operator_name(func)
         if name in ("layer_norm", "rms_norm", "_fused_rms_norm", "native_layer_norm"):
             compact[1] = list(compact[0].shape[-len(args[1]) :])
         if name in ("group_norm", "native_group_norm"):
@@ -387,7 +390,7 @@ class _Silencer(_Recorder):
             outs, (t for t in flatten(result) if isinstance(t, Tensor)), node.outputs, strict=True
         ):
             kept = [
-                self._kept(axis).nonzero().flatten() if self._removed([axis]) else None
+                self._kept(axis, whole=whole).nonzero().flatten() if self._removed([axis]) else None
                 for axis in self.analysis.axes(value)
             ]
             full.zero_()

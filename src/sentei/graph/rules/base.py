@@ -37,13 +37,15 @@ from sentei.graph.axis import (
     resolve,
 )
 from sentei.graph.axis import cut as _cut
+from sentei.graph.axis import dims as _dims
 from sentei.graph.axis import factor as _factor
 from sentei.graph.axis import split as _split
 from sentei.graph.axis import unify as _unify
 from sentei.graph.tape import Node, Value
 
 __all__ = [
-    "RULES", "Facts", "Need", "Rule", "Scale", "Traced", "axes_like", "broadcast", "cut", "data",
+    "RULES", "Facts", "Need", "Rule", "Scale", "Traced", "averaged", "axes_like", "broadcast",
+    "cut", "data",
     "factor", "free", "need", "note", "pin", "product", "recording", "regroup", "resolve", "rule",
     "same", "scaled", "split", "tie",
 ]  # fmt: skip
@@ -105,6 +107,7 @@ class Facts:
     needs: list[Need] = field(default_factory=list)
     ties: list[tuple[Axis, Axis, str]] = field(default_factory=list)
     scales: list[Scale] = field(default_factory=list)
+    means: list[Scale] = field(default_factory=list)
     unknown: dict[str, int] = field(default_factory=dict)
     equal: list[tuple[Any, Any]] = field(default_factory=list)
     numbered: list[tuple[Value, Axis, str]] = field(default_factory=list)
@@ -179,6 +182,17 @@ def need(size: Any, axis: Axis) -> None:
 def scaled(value: Value, expr: Any) -> None:
     """The operator multiplies `value` by the number `expr`, which depends on widths."""
     _facts[-1].scales.append(Scale(value, expr, _node[-1]))
+
+
+def averaged(axis: Axis) -> None:
+    """The operator's output is a mean over `axis`: what the removal of units does to it is known.
+
+    It is recorded as the sum times 1 / width.
+    """
+    node = _node[-1]
+    if node.outputs and any(True for _ in _dims(axis)):
+        expr = ("/", 1.0, ("width", axis))
+        _facts[-1].means.append(Scale(node.outputs[0], expr, node))
 
 
 def numbers(output: int, axis: Axis) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from sentei.graph.rules.base import (
     Traced,
     aten,
+    averaged,
     broadcast,
     data,
     factor,
@@ -120,7 +121,14 @@ def _(x: Traced, *rest: Any, **options: Any) -> Any:
     return _reduced(x, dims, keepdim)
 
 
-@rule(aten.mean, aten.var, aten.std, aten.var_mean, aten.std_mean, aten.logsumexp, aten.amax,
+@rule(aten.mean)
+def _(x: Traced, *rest: Any, **options: Any) -> Any:
+    dims, keepdim = _dims(rest, options)
+    averaged(product([resolve(axis) for axis in _dropped(x, dims)]))
+    return _reduced(x, dims, keepdim)
+
+
+@rule(aten.var, aten.std, aten.var_mean, aten.std_mean, aten.logsumexp, aten.amax,
       aten.amin, aten.nanmean, aten.prod, aten.all, aten.aminmax,
       aten.special_logsumexp)  # fmt: skip
 def _(x: Traced, *rest: Any, **options: Any) -> Any:
