@@ -129,7 +129,8 @@ def ugs(
         rate, edge_rate: shares of what is left that go each round.
         edge_l1, weight_l1: γ_1 and γ_2.
         validation: takes the masks of the epoch with the best accuracy there, as the paper does;
-            those of the last epoch without it.
+            those of the last epoch without it, by when the penalty has drawn most edges' masks to
+            zero and their order says little: give it where it can be had.
 
     Source: algorithms 1 and 2. One mask serves both directions of an edge, so that undirected
     graphs stay undirected, where the reference code prunes directions one by one; edge lists
