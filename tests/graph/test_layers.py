@@ -453,7 +453,7 @@ def test_the_last_layer_stays():
 def test_verification_finds_what_the_tape_cannot(monkeypatch):
     model, args, kwargs = built("plain")
     before = snapshot(model)
-    resize = sentei.graph.layers.edit.resize
+    resize = sentei.graph.layers.change.resize
 
     def clumsy(model, name, change):
         found = resize(model, name, change)
@@ -461,7 +461,7 @@ def test_verification_finds_what_the_tape_cannot(monkeypatch):
         return found
 
     bias = model.inp.bias.data.clone()
-    monkeypatch.setattr(sentei.graph.layers.edit, "resize", clumsy)
+    monkeypatch.setattr(sentei.graph.layers.change, "resize", clumsy)
     with pytest.raises(VerificationError, match=r"the original with blocks\.1 silenced by"):
         delete_layer(model, "blocks.1", args=args, kwargs=kwargs)
     model.inp.bias.data = bias
@@ -487,12 +487,12 @@ def test_a_wrong_deletion_does_not_hide_behind_the_weights(monkeypatch):
     model, args, kwargs = built("plain")
     torch.nn.init.zeros_(model.head.weight)
     before = snapshot(model)
-    resize = sentei.graph.layers.edit.resize
+    resize = sentei.graph.layers.change.resize
 
     def clumsy(model, name, change):  # takes the next one as well
         return resize(model, name, lambda items, i: change(items, i)[:-1])
 
-    monkeypatch.setattr(sentei.graph.layers.edit, "resize", clumsy)
+    monkeypatch.setattr(sentei.graph.layers.change, "resize", clumsy)
     with pytest.raises(VerificationError, match=r"the original with blocks\.1 silenced by"):
         delete_layer(model, "blocks.1", args=args, kwargs=kwargs)
     assert same(snapshot(model), before)

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from sentei.graph.surgery import Surgery
 
 __all__ = [
-    "History", "Past", "compose", "history", "integers", "remember", "remember_integers",
+    "Gone", "History", "Past", "compose", "history", "integers", "remember", "remember_gone",
+    "remember_integers",
 ]  # fmt: skip
 
 _KEY = "_sentei_past"
+_GONE = "_sentei_gone"
 _DEEPEST = 4  # attribute, settings inside settings, a list there: as capture looks
 # dimension -> (width before any pruning, kept positions of it)
 Kept = dict[int, tuple[int, Tensor]]
@@ -46,17 +48,41 @@ class Past:
     stand_in: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A layer or branch that was taken out, enough to take it out of a fresh model.
+
+    name: in the model as it was then. stand_ins: of a branch, for each module that was replaced its
+    name, how its outputs are made, and the structure of those (`Silent`); empty for a whole layer.
+    numbers: attribute -> numbers of layers that are free since (`layer_idx`).
+    """
+
+    name: str
+    stand_ins: tuple[tuple[str, list[tuple[str, Any]], Any], ...] = ()
+    numbers: dict[str, list[int]] = field(default_factory=dict)
+
+    def within(self, prefix: str) -> Gone:
+        """The same, named from a module around."""
+        dot = f"{prefix}." if prefix else ""
+        moved = tuple((dot + name, steps, outputs) for name, steps, outputs in self.stand_ins)
+        return Gone(dot + self.name, moved, self.numbers)
+
+
 @dataclass(frozen=True)
 class History:
-    """What was done to a model since it was built; the same four things by qualified name."""
+    """What was done to a model since it was built; the same things by qualified name.
+
+    gone: layers and branches, in the order in which they went.
+    """
 
     kept: dict[str, Kept]
     rewritten: frozenset[str]
     attributes: dict[AttributeKey, int]
     swapped: dict[str, str]
+    gone: tuple[Gone, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.kept or self.rewritten or self.attributes or self.swapped)
+        return bool(self.kept or self.rewritten or self.attributes or self.swapped or self.gone)
 
 
 def compose(first: Past, second: Past) -> Past:
@@ -190,6 +216,12 @@ def remember_integers(model: nn.Module, before: Mapping[AttributeKey, int]) -> N
             state[_KEY] = compose(state.get(_KEY, Past()), new)
 
 
+def remember_gone(model: nn.Module, gone: Gone) -> None:
+    """Note on a model that a layer or branch of it is gone."""
+    state = model.__dict__
+    state[_GONE] = (*state.get(_GONE, ()), gone)
+
+
 def history(model: nn.Module) -> History:
     """Everything done to this model, by qualified name."""
     modules = dict(model.named_modules())
@@ -198,7 +230,9 @@ def history(model: nn.Module) -> History:
     tensors: Mapping[str, Any] = named_tensors(model)
     attributes: dict[AttributeKey, int] = {}
     swapped: dict[str, str] = {}
+    gone: list[Gone] = []
     for name, module in modules.items():
+        gone += [g.within(name) for g in vars(module).get(_GONE, ())]
         past = vars(module).get(_KEY)
         if past is None:
             continue
@@ -209,7 +243,7 @@ def history(model: nn.Module) -> History:
         attributes |= {AttributeKey(name, path): n for path, n in past.attributes.items()}
         if past.stand_in:
             swapped[name] = past.stand_in
-    return History(kept, frozenset(rewritten), attributes, swapped)
+    return History(kept, frozenset(rewritten), attributes, swapped, tuple(gone))
 
 
 def _homes(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:

@@ -16,6 +16,7 @@ from sentei.graph.blueprint import is_config
 from sentei.graph.capture import _INTERNAL, _is_config, unwrap
 from sentei.graph.errors import PruneError
 from sentei.graph.history import history
+from sentei.graph.layers.change import all_or_nothing, take_out
 from sentei.graph.stock import STAND_INS
 from sentei.graph.surgery import Surgery, _Transaction, apply
 from sentei.graph.tape import AttributeKey
@@ -71,6 +72,12 @@ def load(
     if model is None:
         model = fresh(_trusted(recipe, place, trust), recipe)
     root = unwrap(model)
+    with all_or_nothing(root):
+        _prune_and_fill(root, recipe, place)
+    return model
+
+
+def _prune_and_fill(root: nn.Module, recipe: Recipe, place: Path) -> None:
     positions = check(recipe, root)
     weights = _weights(recipe, place, [len(p) for p in positions])
     kept = {
@@ -91,7 +98,6 @@ def load(
     for module in root.modules():
         if isinstance(module, nn.RNNBase):
             module.flatten_parameters()  # cuDNN wants the weights in one piece
-    return model
 
 
 def masks(folder: str | os.PathLike[str]) -> list[str]:
@@ -135,13 +141,20 @@ def fresh(origin: Origin, recipe: Recipe) -> nn.Module:
 
 
 def check(recipe: Recipe, model: nn.Module) -> list[Tensor]:
-    """Make sure that this fresh model is the one the recipe shrinks.
+    """Make sure that this fresh model is the one the recipe shrinks; take out its layers.
 
     Returns:
         the kept positions of every selection.
     Raises:
-        PruneError: it is not; says what differs. The model is not touched.
+        PruneError: it is not; says what differs. Only layers may be gone, nothing else is touched.
     """
+    if history(model):
+        raise PruneError("this model is pruned already; build a fresh one and load into that")
+    for removed in recipe.layers:
+        try:
+            take_out(model, removed.gone())
+        except PruneError as error:
+            raise PruneError(f"{RECIPE}: layers: {quoted(removed.name)}: {error}") from None
     _check_tensors(recipe, model)
     try:
         positions = recipe.positions()
@@ -154,8 +167,6 @@ def check(recipe: Recipe, model: nn.Module) -> list[Tensor]:
 # -- checks: the recipe against the model ---------------------------------------------------------
 def _check_tensors(recipe: Recipe, model: nn.Module) -> None:
     """Names, kinds, ties, shapes and dtypes of the fresh model are those of the original."""
-    if history(model):
-        raise PruneError("this model is pruned already; build a fresh one and load into that")
     ours = stored_names(model, frozenset(recipe.tensors))
     if any(isinstance(t, nn.parameter.UninitializedTensorMixin) for _, t in ours.values()):
         raise PruneError("the model has parameters without a size; run it once before loading")

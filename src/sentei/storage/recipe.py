@@ -20,6 +20,7 @@ from pydantic_core import from_json
 from torch import Tensor
 
 from sentei.graph.errors import PruneError
+from sentei.graph.history import Gone
 from sentei.storage.files import RECIPE, quoted, read
 
 __all__ = [
@@ -27,7 +28,9 @@ __all__ = [
     "Edit",
     "Origin",
     "Recipe",
+    "Removed",
     "Selection",
+    "StandIn",
     "Stored",
     "Weights",
     "decode",
@@ -38,12 +41,13 @@ __all__ = [
 
 VERSION = 2
 # What each version added to the one before; older folders are read as if it were empty.
-_ADDED = {2: ("source", "masks")}
+_ADDED = {2: ("source", "masks", "layers")}
 # Text, and things in it, at most: beyond what the largest models need, below what hurts to read.
 _BYTES, _THINGS = 256 << 20, 4_000_000
 
 _Name = Annotated[str, Field(max_length=4096)]
 _Size = Annotated[int, Field(ge=0, le=2**53)]
+_FEW = Field(max_length=1000)
 _RUNS = re.compile(r"\d{1,15}(-\d{1,15})?( \d{1,15}(-\d{1,15})?)*", re.ASCII)
 
 
@@ -91,6 +95,115 @@ class Weights(_Strict):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+class StandIn(_Strict):
+    """What took the place of a module of a branch: zeros, or what it was given.
+
+    steps: how each tensor or value it returns is made: `["zeros", [input, shared, [sizes]]]`,
+        `["input", number]` or `["constant", value]`.
+    outputs: the structure it returns: a number of a step, or `{"tuple": [...]}`,
+        `{"list": [...]}`, `{"dict": {...}}` of such.
+    """
+
+    module: _Name
+    steps: Annotated[list[Annotated[list[JsonValue], Field(min_length=2, max_length=2)]], _FEW]
+    outputs: JsonValue
+
+
+class Removed(_Strict):
+    """A layer that was taken out of its list or, where there are stand-ins, a branch.
+
+    name: in the model as it was when all those before it were gone.
+    numbers: attribute -> numbers of layers (`layer_idx`) that became free with a branch.
+    """
+
+    name: _Name
+    stand_ins: Annotated[list[StandIn], _FEW] = []
+    numbers: dict[_Name, list[_Size]] = {}
+
+    def gone(self) -> Gone:
+        """As the engine has it.
+
+        Raises:
+            PruneError: a stand-in is described in a way that makes no sense.
+        """
+        return Gone(
+            self.name,
+            tuple(
+                (s.module, _steps(s), _structure(s.outputs, len(s.steps))) for s in self.stand_ins
+            ),
+            {key: list(numbers) for key, numbers in self.numbers.items()},
+        )
+
+    @classmethod
+    def of(cls, gone: Gone) -> Removed:
+        """As the file has it.
+
+        Raises:
+            PruneError: a branch returned something that plain data cannot describe.
+        """
+        return cls(
+            name=gone.name,
+            stand_ins=[
+                StandIn(
+                    module=name,
+                    steps=[
+                        [what, [*value[:2], list(value[2])] if what == "zeros" else value]
+                        for what, value in steps
+                    ],
+                    outputs=_described(name, outputs),
+                )
+                for name, steps, outputs in gone.stand_ins
+            ],
+            numbers=gone.numbers,
+        )
+
+
+def _steps(stand_in: StandIn) -> list[tuple[str, Any]]:
+    steps: list[tuple[str, Any]] = []
+    for what, value in stand_in.steps:
+        match what, value:
+            case "constant", None | bool() | int() | float() | str():
+                steps.append(("constant", value))
+            case "input", int(number) if 0 <= number < 10_000:
+                steps.append(("input", number))
+            case "zeros", [int(number), int(shared), [*sizes]] if all(
+                type(n) is int and 0 <= n <= 2**40 for n in (number, shared, *sizes)
+            ):
+                steps.append(("zeros", (number, shared, tuple(sizes))))
+            case _:
+                raise PruneError(
+                    f"the stand-in of {quoted(stand_in.module)} is made by {quoted(str(what))}, "
+                    "which makes no sense"
+                )
+    return steps
+
+
+def _structure(value: Any, steps: int) -> Any:
+    match value:
+        case int() if type(value) is int and 0 <= value < steps:
+            return value
+        case {"tuple": list(items)} if len(value) == 1:
+            return tuple(_structure(item, steps) for item in items)
+        case {"list": list(items)} if len(value) == 1:
+            return [_structure(item, steps) for item in items]
+        case {"dict": dict(items)} if len(value) == 1:
+            return {key: _structure(item, steps) for key, item in items.items()}
+    raise PruneError(f"a stand-in cannot return {quoted(str(value))}")
+
+
+def _described(name: str, value: Any) -> Any:
+    if type(value) is int:
+        return value
+    if type(value) in (tuple, list):
+        return {type(value).__name__: [_described(name, item) for item in value]}
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {"dict": {key: _described(name, item) for key, item in value.items()}}
+    raise PruneError(
+        f"the branch {name} returned a {type(value).__name__}; an artefact describes tensors, "
+        "tuples, lists and mappings only"
+    )
+
+
 class Origin(_Strict):
     """Where the unpruned model comes from: a `sentei.Source`, whose fields these are."""
 
@@ -106,6 +219,7 @@ class Recipe(_Strict):
     model: qualified name of the class that was pruned; for messages, it is never imported.
     source: how the unpruned model is built, where that is known; without it, whoever loads the
         folder brings the model.
+    layers: layers and branches that were taken out, in this order, before widths were cut.
     masks: names of tensors whose zeros are pruned weights, to be kept at zero by further training.
     asked, reached, seed: of the last pruning, for whoever reads the file.
     """
@@ -115,6 +229,7 @@ class Recipe(_Strict):
     model: _Name
     source: Origin | None = None
     weights: Weights
+    layers: Annotated[list[Removed], Field(max_length=10_000)] = []
     selections: list[Selection]
     tensors: dict[_Name, Stored]
     attributes: list[Edit]

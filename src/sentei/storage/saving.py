@@ -226,7 +226,16 @@ def _recipe(
     what: Result | Surgery | nn.Module,
     masks: Iterable[str],
 ) -> Recipe:
-    from sentei.storage.recipe import VERSION, Edit, Recipe, Selection, Stored, Weights, encode
+    from sentei.storage.recipe import (
+        VERSION,
+        Edit,
+        Recipe,
+        Removed,
+        Selection,
+        Stored,
+        Weights,
+        encode,
+    )
 
     names = names_of(model)
     table: dict[tuple[int, str], int] = {}  # one residual width is kept by hundreds of tensors
@@ -259,6 +268,7 @@ def _recipe(
         weights=Weights(file=WEIGHTS, bytes=0, sha256="0" * 64),
         selections=[Selection(size=size, kept=kept) for size, kept in table],
         tensors=stored,
+        layers=[Removed.of(gone) for gone in past.gone],
         masks=_masked(masks, tensors),
         attributes=[
             Edit(module=key.module, path=list(key.path), value=value)

@@ -20,6 +20,7 @@ from sentei.graph.blueprint import (
     saved_shapes,
 )
 from sentei.graph.errors import PruneError, closest
+from sentei.graph.history import Gone, remember_gone
 from sentei.graph.layers.silent import Silent
 from sentei.graph.layers.watch import NUMBERS, is_list, join
 from sentei.graph.surgery import _config_states
@@ -67,6 +68,22 @@ def submodule(model: nn.Module, name: str) -> nn.Module:
 def put(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, key = name.rpartition(".")
     model.get_submodule(parent)._modules[key] = module
+
+
+def take_out(model: nn.Module, gone: Gone) -> None:
+    """Take a layer out of its list, or put stand-ins for a branch, and note it on the model.
+
+    Raises:
+        PruneError: there is no such layer or module; the model may be half changed.
+    """
+    if gone.stand_ins:
+        for name, steps, outputs in gone.stand_ins:
+            put(model, name, Silent.made(submodule(model, name), steps, outputs))
+        close_ranks(model, gone.numbers)
+    else:
+        submodule(model, gone.name)
+        resize(model, gone.name, lambda items, i: items[:i] + items[i + 1 :])
+    remember_gone(model, gone)
 
 
 def resize(

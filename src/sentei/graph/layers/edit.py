@@ -12,12 +12,13 @@ from torch import nn
 from sentei.graph.capture import unwrap
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import call_arguments
+from sentei.graph.history import Gone
 from sentei.graph.layers.change import (
     all_or_nothing,
-    close_ranks,
     put,
     resize,
     submodule,
+    take_out,
 )
 from sentei.graph.layers.check import check_runs, compare, silenced
 from sentei.graph.layers.find import find, why_not
@@ -107,14 +108,15 @@ def delete_layer(
     verify = verify and not any(p.is_meta for p in model.parameters())
     before = silenced(model, layer, found._seen, call) if verify else None
     had = {id(p) for p in model.parameters()}
+    gone = Gone(name)
+    if layer.kind == "branch":
+        made = [
+            (n, Silent.of(model.get_submodule(n), found._seen.only_call(n))) for n in layer.modules
+        ]
+        numbers = found._seen.numbers(layer.modules)
+        gone = Gone(name, tuple((n, s.steps, s.outputs) for n, s in made), numbers)
     with all_or_nothing(model):
-        if layer.kind == "layer":
-            resize(model, name, lambda items, i: items[:i] + items[i + 1 :])
-        else:
-            for module in layer.modules:
-                stand_in = Silent.of(model.get_submodule(module), found._seen.only_call(module))
-                put(model, module, stand_in)
-            close_ranks(model, found._seen.numbers(layer.modules))
+        take_out(model, gone)
         check_runs(model, call, found._seen, f"without {name}")
         if before is not None:
             layer = replace(layer, verification=compare(model, before, name, call))

@@ -67,6 +67,12 @@ class Silent(nn.Module):
                 f"{call.name} ({type(module).__name__}) cannot be replaced: what it returns cannot "
                 "be made from what it is given"
             )
+        steps, spec = recipe
+        return cls.made(module, steps, pytree.tree_unflatten(list(range(len(steps))), spec))
+
+    @classmethod
+    def made(cls, module: nn.Module, steps: list[tuple[str, Any]], outputs: Any) -> Silent:
+        """In place of `module`; `outputs` is what it returns, with numbers of steps as leaves."""
         made = cls()
         for key, value in vars(module).items():
             if type(value) in (int, float, str, bool) and key not in vars(made):
@@ -74,9 +80,20 @@ class Silent(nn.Module):
         for key in module._parameters:
             made.register_parameter(key, None)
         made.replaced = type(module).__name__
-        made._steps, made._spec = recipe
+        made._steps, made._spec = list(steps), pytree.tree_structure(outputs)
         made.train(module.training)
         return made
+
+    @property
+    def outputs(self) -> Any:
+        """What `forward` returns, with the number of a step in place of each leaf."""
+        return pytree.tree_unflatten(list(range(len(self._steps))), self._spec)
+
+    @property
+    def steps(self) -> list[tuple[str, Any]]:
+        """How each leaf is made: ("constant", value), ("input", number of the leaf among those
+        given) or ("zeros", (number, dimensions shared with it, sizes of the others))."""
+        return list(self._steps)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         given = pytree.tree_leaves((args, kwargs))

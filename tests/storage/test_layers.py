@@ -1,0 +1,113 @@
+"""Models that lost whole layers and branches, saved and loaded into fresh ones."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+import sentei
+from sentei import PruneError, Source, Target
+from sentei.graph.history import history
+from tests.graph.test_layers import FOUND, MODELS, built, snapshot
+from tests.storage.test_roundtrip import assert_same
+
+
+def first(name, kind):
+    """The last layer or branch of a model: those before it make sure that names move."""
+    model, args, kwargs = built(name)
+    found = sentei.layers(model, args=args, kwargs=kwargs)
+    return next((n for n in reversed(FOUND[name].split()) if found[n].kind == kind), None)
+
+
+@pytest.mark.parametrize("kind", ["layer", "branch"])
+@pytest.mark.parametrize("name", MODELS)
+def test_layers_and_branches(name, kind, tmp_path):
+    layer = first(name, kind)
+    if layer is None:
+        pytest.skip(f"{name} has no {kind}")
+    model, args, kwargs = built(name)
+    sentei.delete_layer(model, layer, args=args, kwargs=kwargs)
+    sentei.prune(model, args=args, kwargs=kwargs, target=Target(params=0.8), verify=False)
+    fresh, _, _ = built(name)
+    again = sentei.load(sentei.save(model, tmp_path / "small"), fresh)
+    assert again is fresh
+    assert_same(model, again, args, kwargs)
+    assert snapshot(model)[:3] == snapshot(again)[:3]
+    assert history(again).gone == history(model).gone
+
+
+def test_widths_layers_widths(tmp_path):
+    """Sizes that a stand-in holds follow later surgery; what is loaded can be pruned on."""
+    model, args, kwargs = built("encoder-pre-norm")
+    call = {"args": args, "kwargs": kwargs}
+    for layer in ("layers.1", "layers.1.linear2", "layers.0.self_attn"):
+        sentei.prune(model, **call, target=Target(params=0.9))
+        sentei.delete_layer(model, layer, **call)
+    sentei.prune(model, **call, target=Target(params=0.9))
+    again = sentei.load(sentei.save(model, tmp_path / "one"), built("encoder-pre-norm")[0])
+    assert_same(model, again, args, kwargs)
+    assert len(again.layers) == 2
+    result = sentei.prune(again, **call, target=Target(params=0.9))
+    third = sentei.load(sentei.save(result, tmp_path / "two"), built("encoder-pre-norm")[0])
+    assert_same(again, third, args, kwargs)
+
+
+def test_a_part_of_a_larger_model(tmp_path):
+    part, (x,), _ = built("plain")
+    sentei.delete_layer(part, "blocks.1", x)
+    whole = nn.Sequential(nn.Identity(), part)
+    fresh = nn.Sequential(nn.Identity(), built("plain")[0])
+    again = sentei.load(sentei.save(whole, tmp_path / "whole"), fresh)
+    assert_same(whole, again, (x,))
+    recipe = json.loads((tmp_path / "whole" / "sentei.json").read_text())
+    assert [layer["name"] for layer in recipe["layers"]] == ["1.blocks.1"]
+
+
+def test_depth_and_a_source(tmp_path):
+    model = Source.of("timm:test_vit", num_classes=3).build()
+    x = torch.randn(1, 3, 160, 160)
+    for layer in list(sentei.layers(model, x))[:1]:
+        sentei.delete_layer(model, layer, x)
+    result = sentei.prune(model, x, target=Target(params=0.7))
+    assert_same(sentei.load(sentei.save(result, tmp_path / "small")), result.model, (x,))
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"name": "nowhere.0", "stand_ins": []}, "layers: 'nowhere.0': no module 'nowhere.0'"),
+        ({"name": "norm", "stand_ins": []}, "layers: 'norm': .* is not an element"),
+        ({"name": "", "stand_ins": []}, "layers: '': "),
+        ({"name": "blocks.0", "stand_ins": []}, "the artefact is of another model"),
+        ({"stand_ins": [{"module": "x", "steps": [], "outputs": 0}]}, "cannot return '0'"),
+        ({"stand_ins": [{"module": "x", "steps": [["run", 1]], "outputs": 0}]}, "made by 'run'"),
+        (
+            {"stand_ins": [{"module": "x", "steps": [["zeros", [0, 1, [-1]]]], "outputs": 0}]},
+            "made by 'zeros', which makes no sense",
+        ),
+        (
+            {"stand_ins": [{"module": "x", "steps": [["input", 0]], "outputs": {"exec": []}}]},
+            "cannot return",
+        ),
+        (
+            {"stand_ins": [{"module": "x", "steps": [["input", 0]], "outputs": 0}]},
+            "layers: .*no module 'x'",
+        ),
+        ({"numbers": {"layer_idx": [-1]}}, "'layers.0.numbers.layer_idx.0': Input should be"),
+    ],
+)
+def test_layers_that_lie(change, words, tmp_path):
+    model, (x,), _ = built("timm-vit")
+    sentei.delete_layer(model, "blocks.1.mlp", x)
+    folder = sentei.save(model, tmp_path / "small")
+    recipe = json.loads((folder / "sentei.json").read_text())
+    recipe["layers"][0] |= change
+    (folder / "sentei.json").write_text(json.dumps(recipe))
+    fresh, _, _ = built("timm-vit")
+    before = snapshot(fresh)
+    with pytest.raises(PruneError, match=words):
+        sentei.load(folder, fresh)
+    after = snapshot(fresh)
+    assert before[:3] == after[:3] and not history(fresh)
+    assert all(torch.equal(before[3][n], t) for n, t in after[3].items())
