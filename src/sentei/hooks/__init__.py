@@ -30,6 +30,7 @@ from sentei.hooks.gradual import GradualHook
 from sentei.hooks.graph_masks import GraphMasks
 from sentei.hooks.mask import FreezeHook, MaskHook
 from sentei.hooks.scores import BernoulliMask, EdgePopup, LearnedMask
+from sentei.hooks.second_moment import SecondMoment
 from sentei.hooks.snapshot import Snapshot
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Hooks",
     "LearnedMask",
     "MaskHook",
+    "SecondMoment",
     "Snapshot",
     "Stop",
 ]

@@ -131,3 +131,25 @@ def test_what_has_no_examples_says_so():
         list(sample_gradients(evidence(model, data, lambda out, b: out.sum())))
     with pytest.raises(PruneError, match="unknown curvature 'fishes'; closest: 'fisher'"):
         obd(evidence(model, batch(3, 4)), curvature="fishes")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_adams_second_moment_is_kept_for_any_optimizer(optimizer):
+    """Against a running mean of the gradients that each step saw."""
+    from sentei.hooks import Hook, SecondMoment
+    from sentei.recovery.train import Recipe, train
+
+    class Watch(Hook):
+        def start(self, *args):
+            super().start(*args)
+            self.mean = torch.zeros(5, 4, dtype=torch.float64)
+
+        def before_step(self):
+            grad = self.model[0].weight.grad
+            self.mean = 0.999 * self.mean + 0.001 * grad.square()
+            return True
+
+    model, watch, hook = mlp(4, 5, 3), Watch(), SecondMoment(["0.weight"])
+    recipe = Recipe(epochs=3, lr=0.01, batch_size=10, optimizer=optimizer)
+    steps = train(model, batch(40, 4), recipe, hooks=[hook, watch]).steps
+    torch.testing.assert_close(hook.moments["0.weight"], watch.mean / (1 - 0.999**steps))

@@ -1,10 +1,12 @@
 """Methods that rank weights by gradients and curvature."""
 
 from sentei.methods.base import Method
+from sentei.methods.gradient.adam_fisher import adam_fisher
 from sentei.methods.gradient.force import force, grasp_it, iter_snip
 from sentei.methods.gradient.grasp import grasp
 from sentei.methods.gradient.layerwise import l_obs, obc
 from sentei.methods.gradient.ntk_sap import ntk_sap
+from sentei.methods.gradient.ntt import ntt
 from sentei.methods.gradient.obd import fisher_diag, obd
 from sentei.methods.gradient.obs import obs
 from sentei.methods.gradient.snip import snip
@@ -22,6 +24,7 @@ from sentei.methods.gradient.woodfisher import woodfisher
 __all__ = ["GRADIENT"]
 
 GRADIENT: dict[str, Method] = {
+    "adam-fisher": adam_fisher,
     "fisher-diag": fisher_diag,
     "force": force,
     "grasp": grasp,
@@ -29,6 +32,7 @@ GRADIENT: dict[str, Method] = {
     "iter-snip": iter_snip,
     "l-obs": l_obs,
     "ntk-sap": ntk_sap,
+    "ntt": ntt,
     "obc": obc,
     "obd": obd,
     "obs": obs,
