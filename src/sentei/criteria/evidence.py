@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sentei.batches import forward, is_batch
 from sentei.graph.axis import Axis, Concat, Dim, Fixed, resolve, units
-from sentei.graph.capture import named_tensors, unwrap
+from sentei.graph.capture import named_parameters, unwrap
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import Group, Groups
 from sentei.structures.weights import prunable
@@ -75,7 +75,7 @@ class Evidence:
         example: example inputs: a tensor, a tuple of arguments or a mapping; or (args, kwargs).
         """
         model = unwrap(model)
-        tensors = {n: t for n, (kind, t) in named_tensors(model).items() if kind == "parameter"}
+        tensors: dict[str, Tensor] = {**named_parameters(model)}
         if isinstance(data, Iterator):
             data = list(data)  # several criteria may want to go over it
         names = _prunable_names(model) if weights is None else list(weights)
@@ -315,6 +315,7 @@ class _Layout:
     def __init__(self, groups: Groups, tensors: Mapping[str, Tensor]) -> None:
         self.span: dict[Dim, slice] = {}
         self.units = 0
+        self._numbers: dict[Dim, list[Tensor]] = {}
         for group in groups.values():
             # A dim that is free in an outer one has a score for each pair (outer unit, unit).
             rows = group.dim.outer.size if group.dim.outer is not None else 1
@@ -330,8 +331,12 @@ class _Layout:
 
     def _ids(self, axis: Axis) -> list[Tensor]:
         if isinstance(axis, Dim):
-            span = self.span.get(axis)
-            return [] if span is None else [torch.arange(span.start, span.start + axis.size)]
+            if axis not in self._numbers:
+                span = self.span.get(axis)
+                self._numbers[axis] = (
+                    [] if span is None else [torch.arange(span.start, span.start + axis.size)]
+                )
+            return self._numbers[axis]
         if isinstance(axis, Fixed):
             return []
         parts = [(part, self._ids(part)) for part in axis.parts]
@@ -390,18 +395,24 @@ class _Layout:
         statistic: Statistic,
         cast: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        total = torch.zeros(self.units + 1, dtype=torch.float64)
+        sums: list[Tensor] = []
+        where: list[Tensor] = []
         with torch.no_grad():
             for name, tensors in pairs.items():
                 vectors = self._summed(name, [cast(t) for t in tensors], statistic)
                 for vector, (_, owners) in zip(vectors, self.dims[name], strict=True):
-                    for ids in owners:
-                        total.index_add_(0, ids, vector)
+                    sums += [vector] * len(owners)
+                    where += owners
+            total = torch.zeros(self.units + 1, dtype=torch.float64)
+            if sums:  # all at once: most of them are short
+                total.index_add_(0, torch.cat(where), torch.cat(sums).double())
         return total
 
     def _summed(self, name: str, tensors: list[Tensor], statistic: Statistic) -> list[Tensor]:
         """The statistic summed over all dimensions but one, for each dimension with units."""
         table = statistic(*tensors).contiguous()
+        if table.dim() == 1:
+            return [table.cpu()]
         out = []
         for dim, _ in self.dims[name]:
             count = table.shape[dim]
@@ -409,8 +420,7 @@ class _Layout:
             # Long rows first: a sum over a kernel's nine positions is too short to be quick.
             rows = table.view(-1, count * inner)
             vector = rows.sum(0) if len(rows) > 1 else rows[0]
-            vector = vector.view(count, inner).sum(1)
-            out.append(vector.to("cpu", torch.float64))
+            out.append((vector.view(count, inner).sum(1) if inner > 1 else vector).cpu())
         return out
 
 

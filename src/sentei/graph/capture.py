@@ -51,7 +51,9 @@ from sentei.graph.tape import (
     undisturbed,
 )
 
-__all__ = ["capture", "named_tensors", "tensors_in", "unwrap"]
+__all__ = [
+    "capture", "named_modules", "named_parameters", "named_tensors", "tensors_in", "unwrap",
+]  # fmt: skip
 
 aten = torch.ops.aten
 # Operators whose integer outputs choose positions along a dimension. Abstract capture spreads the
@@ -78,7 +80,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def named_tensors(model: nn.Module) -> dict[str, tuple[str, Tensor]]:
     """name -> (origin, tensor) for parameters, buffers and plain tensor attributes, each once."""
-    return _tensors_of(_named_modules(model))
+    return _tensors_of(named_modules(model))
 
 
 def _tensors_of(modules: Sequence[tuple[str, nn.Module]]) -> dict[str, tuple[str, Tensor]]:
@@ -98,7 +100,17 @@ def _tensors_of(modules: Sequence[tuple[str, nn.Module]]) -> dict[str, tuple[str
     return found
 
 
-def _named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
+def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """`dict(model.named_parameters())`, a shared one once."""
+    found: dict[int, tuple[str, nn.Parameter]] = {}
+    for prefix, module in named_modules(model):
+        for name, parameter in module._parameters.items():
+            if parameter is not None and id(parameter) not in found:
+                found[id(parameter)] = (f"{prefix}.{name}" if prefix else name, parameter)
+    return dict(found.values())
+
+
+def named_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """`list(model.named_modules())`, without a generator for every level of nesting."""
     found: list[tuple[str, nn.Module]] = []
     seen: set[int] = set()
@@ -173,7 +185,7 @@ def _record(
     abstract: bool,
 ) -> Tape:
     tape = Tape(training=training, abstract=abstract)
-    modules = _named_modules(model)
+    modules = named_modules(model)
     tensors = _tensors_of(modules)
     real = (t for origin, t in tensors.values() if origin == "parameter" and not t.is_meta)
     home = next((t.device for t in real), torch.device("cpu"))
@@ -762,7 +774,7 @@ def _restored(
 ) -> Iterator[None]:
     """Leave everything a forward pass may change as it was."""
     if modules is None:
-        modules = _named_modules(model)
+        modules = named_modules(model)
     states = [(m, type(m), dict(vars(m)), _contents(vars(m))) for _, m in modules]
     saved = [
         (b, b.detach().clone())
@@ -874,7 +886,7 @@ class _Tracking(Protocol):
 def _module_stack(
     model: nn.Module, recorder: _Tracking, modules: Sequence[tuple[str, nn.Module]] | None = None
 ) -> Iterator[None]:
-    names = {id(m): name for name, m in modules or _named_modules(model)}
+    names = {id(m): name for name, m in modules or named_modules(model)}
     call = nn.Module.__call__
 
     def tracked(module: nn.Module, *args: Any, **kwargs: Any) -> Any:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from sentei.graph.capture import unwrap
+from sentei.graph.capture import named_modules, unwrap
 from sentei.graph.errors import PruneError, closest
 
 __all__ = ["prunable"]
@@ -31,19 +31,16 @@ def prunable(model: nn.Module, protect: Iterable[str] = ()) -> dict[str, nn.Para
     model = unwrap(model)
     protect = [protect] if isinstance(protect, str) else list(protect)
     found: dict[str, nn.Parameter] = {}
-    for path, module in model.named_modules():
+    embedded: set[int] = set()
+    for path, module in named_modules(model):
+        own = {n: p for n, p in module._parameters.items() if p is not None}
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+            embedded.update(map(id, own.values()))
             continue
-        for name, parameter in module.named_parameters(recurse=False):
+        for name, parameter in own.items():
             if parameter.dim() >= 2 and "weight" in name and parameter.is_floating_point():
-                found.setdefault(f"{path}.{name}" if path else name, parameter)
+                found[f"{path}.{name}" if path else name] = parameter
     shared: dict[int, str] = {}
-    embedded = {
-        id(p)
-        for m in model.modules()
-        if isinstance(m, (nn.Embedding, nn.EmbeddingBag))
-        for p in m.parameters(recurse=False)
-    }
     for name, parameter in list(found.items()):
         if id(parameter) in embedded or shared.setdefault(id(parameter), name) != name:
             del found[name]
