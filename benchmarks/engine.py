@@ -2,7 +2,11 @@
 
 Prints a table and writes JSON. Every quantity of a model is measured in turn, several times over,
 so that a busy machine slows all of them alike; what is reported are ratios, each within one turn,
-as median (min to max).
+as median (min to max). The first turn warms up; what capture and analysis took in it is reported
+by itself.
+
+torch-pruning runs in a process of its own. Where it does not finish within `--limit` seconds, that
+process is ended, and the limit stands for the time it takes: "more than".
 
     python benchmarks/engine.py [--models swin_t vit_b_16] [--repeats 5] [--out results.json]
 """
@@ -12,9 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import queue
 import statistics
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -60,14 +66,92 @@ def forward(model: nn.Module, x: torch.Tensor) -> None:
         model(x)
 
 
-def peer(model: nn.Module, x: torch.Tensor) -> int:
-    """torch-pruning's graph, and all of its groups; how many."""
+def peer(name: str, seed: int) -> None:
+    """torch-pruning's graph of a model, and all of its groups, once for every line of input.
+
+    Prints one JSON object a stage. To be run in a process of its own.
+    """
     import torch_pruning as tp
 
+    warnings.simplefilter("ignore")
+    torch.manual_seed(seed)
+    model, x = build(name)
     for parameter in model.parameters():
         parameter.requires_grad_(True)  # it reads the autograd graph
-    graph = tp.DependencyGraph().build_dependency(model, example_inputs=x)
-    return len(list(graph.get_all_groups(root_module_types=[nn.Linear, nn.Conv2d])))
+    for _ in sys.stdin:
+        try:
+            built, graph = seconds(
+                lambda: tp.DependencyGraph().build_dependency(model, example_inputs=x)
+            )
+            print(json.dumps({"graph": built}), flush=True)
+            took, groups = seconds(
+                lambda graph=graph: list(graph.get_all_groups([], [nn.Linear, nn.Conv2d]))
+            )
+            print(json.dumps({"groups": took, "found": len(groups)}), flush=True)
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            print(json.dumps({"error": text}), flush=True)
+
+
+class Peer:
+    """torch-pruning in a process of its own, turn by turn, until it fails or takes too long.
+
+    trouble: what it raised; late: it did not finish, and at what it was then.
+    """
+
+    def __init__(self, name: str, seed: int, limit: float) -> None:
+        self.limit = limit
+        self.trouble = self.late = ""
+        self.found = 0
+        self.graph: list[float] = []
+        command = [sys.executable, __file__, "--inside-peer", name, "--seed", str(seed)]
+        command += ["--threads", str(torch.get_num_threads())]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.lines: queue.Queue[str] = queue.Queue()
+        self.listener = threading.Thread(target=self._listen)
+        self.listener.start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.put(line)
+        self.lines.put(json.dumps({"error": "its process ended"}))
+
+    def turn(self) -> float | None:
+        """Seconds for graph and groups; None where there are none to be had."""
+        if self.trouble or self.late:
+            return None
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        # While it imports and builds its model, the clock of the first turn runs with some slack.
+        slack = 0.0 if self.graph else 60.0
+        graph = self._stage("building its graph", self.limit + slack)
+        if graph is None:
+            return None
+        self.graph.append(graph["graph"])
+        groups = self._stage("collecting groups", self.limit - graph["graph"])
+        if groups is None:
+            return None
+        self.found = groups["found"]
+        return float(graph["graph"] + groups["groups"])
+
+    def _stage(self, stage: str, limit: float) -> dict[str, Any] | None:
+        try:
+            answer: dict[str, Any] = json.loads(self.lines.get(timeout=max(0.0, limit)))
+        except queue.Empty:
+            self.late = stage
+            self.close()
+            return None
+        self.trouble = answer.get("error", "")
+        return None if self.trouble else answer
+
+    def close(self) -> None:
+        self.process.kill()
+        self.listener.join()
+        self.process.communicate()
 
 
 def squares(model: nn.Module) -> float:
@@ -83,46 +167,53 @@ def ratio(above: list[float], below: list[float]) -> dict[str, float]:
     return spread([a / b for a, b in zip(above, below, strict=True)])
 
 
-def measure(name: str, repeats: int) -> dict[str, Any]:
+def measure(name: str, repeats: int, seed: int, limit: float) -> dict[str, Any]:
     """All rows of one model."""
     model, x = build(name)
+    other = Peer(name, seed, limit)
     times: dict[str, list[float]] = {
         key: [] for key in ("forward", "capture", "analysis", "peer", "scores", "squares")
     }
-    trouble, found = "", 0
+    first: dict[str, float] = {}
     for turn in range(repeats + 1):  # the first turn warms up
         now: dict[str, float] = {}
         now["forward"], _ = seconds(lambda: forward(model, x))
         now["capture"], tapes = seconds(lambda: captures(model, (x,), {}))
         now["analysis"], groups = seconds(lambda tapes=tapes: Groups(analyze_tapes(tapes)))
-        # The peer may take minutes: two turns of that are enough.
-        if not trouble and sum(times["peer"]) < 30 * max(1, len(times["peer"]) - 1):
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    now["peer"], found = seconds(lambda: peer(model, x))
-            except Exception as error:
-                trouble = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        theirs = other.turn()
+        if theirs is not None:
+            now["peer"] = theirs
         now["scores"], _ = seconds(
             lambda groups=groups: score("l2", groups.values(), Evidence.of(model, groups))
         )
         now["squares"], _ = seconds(lambda: squares(model))
-        if turn:
+        if not turn:
+            first = now
+        else:
             for key, value in now.items():
                 times[key].append(value)
+    other.close()
     ours = [a + b for a, b in zip(times["capture"], times["analysis"], strict=True)]
     row: dict[str, Any] = {
         "model": name,
         "seconds": {k: spread(v) for k, v in times.items() if v},
+        "first call seconds": {k: first[k] for k in ("capture", "analysis")},
         "groups": len(groups),
         "ours / forward": ratio(ours, times["forward"]),
         "scores / squares": ratio(times["scores"], times["squares"]),
     }
-    if trouble:
-        row["peer error"] = trouble
-    elif times["peer"]:
-        row["peer groups"] = found
-        row["peer / ours"] = ratio(times["peer"], ours[: len(times["peer"])])
+    if other.trouble:
+        row["peer error"] = other.trouble
+    elif other.late:
+        row["peer not finished"] = {
+            "limit seconds": limit,
+            "while": other.late,
+            "graph seconds": other.graph,
+        }
+        row["peer / ours"] = {"more than": limit / max(ours)}
+    else:
+        row["peer groups"] = other.found
+        row["peer / ours"] = ratio(times["peer"], ours)
     return row
 
 
@@ -178,9 +269,15 @@ def versions() -> dict[str, str]:
 def show(row: dict[str, Any]) -> str:
     def cell(key: str) -> str:
         r = row.get(key)
-        return f"{r['median']:.2f} ({r['min']:.2f} to {r['max']:.2f})" if r else "raises"
+        if r is None:
+            return "raises"
+        if "more than" in r:
+            return f"more than {r['more than']:.0f}"
+        return f"{r['median']:.2f} ({r['min']:.2f} to {r['max']:.2f})"
 
     s = {k: f"{v['median'] * 1e3:.0f}" for k, v in row["seconds"].items()}
+    if "peer not finished" in row:
+        s["peer"] = f">{row['peer not finished']['limit seconds'] * 1e3:.0f}"
     return (
         f"{row['model']:<12} {s['forward']:>8} {s['capture']:>8} {s['analysis']:>9} "
         f"{s.get('peer', '-'):>7} {cell('ours / forward'):>22} {cell('peer / ours'):>24} "
@@ -195,8 +292,23 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--layers", type=int, default=80, help="of the Llama; 0 leaves it out")
     parser.add_argument("--out", type=Path, default=Path("runs/bench/engine.json"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--limit", type=float, default=60, help="seconds a turn of the peer")
+    parser.add_argument("--inside-peer", help=argparse.SUPPRESS)
     parser.add_argument("--inside-llama", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
+    before = torch.get_num_threads()
+    torch.set_num_threads(options.threads)
+    try:
+        return run(options)
+    finally:
+        torch.set_num_threads(before)
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    if options.inside_peer:
+        peer(options.inside_peer, options.seed)
+        return {}
     if options.inside_llama:
         print(json.dumps(llama(options.inside_llama)))
         return {}
@@ -204,7 +316,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     results: dict[str, Any] = {
         "command": "python benchmarks/engine.py "
         f"--models {' '.join(options.models)} --repeats {options.repeats} "
-        f"--seed {options.seed} --layers {options.layers}",
+        f"--seed {options.seed} --layers {options.layers} --threads {options.threads} "
+        f"--limit {options.limit:g}",
         "seed": options.seed,
         "threads": torch.get_num_threads(),
         "versions": versions(),
@@ -217,11 +330,18 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         f"{'ours / forward':>22} {'peer / ours':>24} {'scores / squares':>22}"
     )
     for name in options.models:
-        row = measure(name, options.repeats)
+        row = measure(name, options.repeats, options.seed, options.limit)
         results["models"].append(row)
         print(show(row), flush=True)
         if "peer error" in row:
             print(f"{'':<12} torch-pruning raises {row['peer error']}")
+        if "peer not finished" in row:
+            late = row["peer not finished"]
+            built = ", ".join(f"{t:.1f} s" for t in late["graph seconds"])
+            print(
+                f"{'':<12} torch-pruning did not finish in {late['limit seconds']:g} s: it was "
+                f"{late['while']}" + (f" (graph built in {built})" if built else "")
+            )
     if options.layers:
         results["llama"] = llama_apart(options.layers)
         print("llama on meta:", json.dumps(results["llama"]))
