@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import random
 import types
 from collections import OrderedDict, deque
@@ -16,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from sentei.graph.analysis import analyze_tapes
 from sentei.graph.capture import capture, named_tensors, tensors_in, unwrap
-from sentei.graph.groups import analyze
+from sentei.graph.groups import Groups, analyze, captures
 from sentei.graph.tape import AttributeKey, Node, Symbol, Tape
 
 
@@ -620,3 +623,123 @@ def test_grouped_products_are_captured_in_any_type_and_without_weights():
         tape = capture(Routed(device), (torch.randn(5, 6, device=device),))
         assert tape.abstract
         assert [v.shape for v in tape.outputs] == [(5, 10)]
+
+
+# -- one pass where the mode changes nothing ------------------------------------------------------
+class Scaled(nn.Module):
+    """Asks for the mode itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if self.training else x
+
+
+def _vision(*more: nn.Module) -> nn.Module:
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Dropout(0.1)]
+    layers += [nn.Dropout2d(0.1), nn.InstanceNorm2d(4), nn.AlphaDropout(0.1)]
+    return nn.Sequential(*layers, *more)
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.LSTM(4, 8, batch_first=True, dropout=0.1, num_layers=2)
+        self.mix = nn.MultiheadAttention(8, 2, dropout=0.1, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, _ = self.read(x)
+        out: Tensor = self.mix(h, h, h)[0]
+        return out
+
+
+@pytest.mark.parametrize(
+    ("build", "x"),
+    [(_vision, torch.randn(2, 3, 8, 8)), (Recurrent, torch.randn(2, 5, 4))],
+    ids=["vision", "recurrent"],
+)
+def test_one_pass_will_do_where_stock_modules_hand_the_mode_on(
+    build: Callable[[], nn.Module], x: Tensor
+) -> None:
+    model = build().eval()
+    (tape,) = captures(model, (x,), {})
+    training = capture(model, (x,), training=True)
+    assert tape.any_mode
+    assert [n.op for n in tape.substance] == [n.op for n in training.substance]
+    one, both = (Groups(analyze_tapes(tapes)) for tapes in ([tape], [tape, training]))
+    assert [(g.name, g.size, g.pinned, g.normalised, g.tied) for g in one._all] == [
+        (g.name, g.size, g.pinned, g.normalised, g.tied) for g in both._all
+    ]
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        Scaled(),
+        nn.BatchNorm2d(4, momentum=None),
+        nn.Sequential(nn.BatchNorm2d(4)),
+        torch.jit.script(nn.Sequential(nn.ReLU())),
+    ],
+    ids=["own code", "cumulative", "statistics put away", "script"],
+)
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_two_passes_where_the_mode_may_matter(part: nn.Module) -> None:
+    if isinstance(part, nn.Sequential) and isinstance(part[0], nn.BatchNorm2d):
+        part[0].track_running_stats = False
+    assert len(captures(_vision(part).eval(), (torch.randn(2, 3, 8, 8),), {})) == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_watched_is_restored(fails: bool) -> None:
+    before = vars(nn.Module).get("training"), nn.Module.__call__, gc.isenabled()
+    with pytest.raises(RuntimeError) if fails else contextlib.nullcontext():
+        capture(nn.Linear(4, 2), (torch.randn(1, 3 if fails else 4),))
+    assert (vars(nn.Module).get("training"), nn.Module.__call__, gc.isenabled()) == before
+
+
+# -- answers found by form ------------------------------------------------------------------------
+class Careful(nn.Module):
+    """Does by turns what looks alike in form and is not alike."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole, part = (x + 0)[0], (x + 0).flatten()[:4]
+        assert whole.view(2, 2).shape == part.view(2, 2).shape
+        wide = part.view(2, 2).as_strided((2, 4), (4, 1))  # reaches over what follows `part`
+        steps = torch.tensor(1)
+        for _ in range(2):
+            steps.add_(1)  # a real integer changes each time
+        # A view of a parameter is no inference tensor, whatever was viewed before.
+        assert whole.view(-1).is_inference() and not self.weight.view(-1).is_inference()
+        pair = x.clone()
+        pair = pair.t_().t_() if x.shape[0] == x.shape[1] else pair.t_()
+        return wide.sum() + x.view(-1, int(steps) - 1).sum() + pair.sum() + self.weight.sum()
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (4, 4)])
+def test_what_looks_alike_in_form_is_told_apart(shape: tuple[int, int]) -> None:
+    for _ in range(2):  # the second time, everything that may be known is known
+        tape = capture(Careful(), (torch.randn(shape),), abstract=True)
+        views = [n for n in tape.nodes if n.operator == "view"]
+        assert views[-1].args[1] == [-1, 2]
+        turned = [n.outputs[0].shape for n in tape.nodes if n.operator == "t_"]
+        assert turned[0] == shape[::-1]
+
+
+class Forgiving(nn.Module):
+    """Goes on where a part of it raises."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with contextlib.suppress(RuntimeError):
+            self.part(x)
+        return x.relu()
+
+
+def test_operators_after_a_part_that_raised_belong_to_the_whole() -> None:
+    tape = capture(Forgiving(), (torch.randn(2, 4),))
+    assert [n.module for n in tape.nodes if n.operator == "relu"] == [""]

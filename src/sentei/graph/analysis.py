@@ -78,10 +78,14 @@ class Analysis:
 
 def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
     """Apply the rules to every operator of every tape; parameters are shared between tapes."""
-    given = list(tapes)
-    # A training pass that runs the same operators on the same tensors has nothing to add.
-    tapes = [t for i, t in enumerate(given) if not any(_alike(s, t) for s in given[:i])]
-    passes = [(t.training, next(s for s in tapes if s is t or _alike(s, t))) for t in given]
+    given, tapes = list(tapes), []
+    passes: list[tuple[bool, Tape]] = []
+    for tape in given:
+        # A training pass that runs the same operators on the same tensors has nothing to add.
+        same_as = next((t for t in tapes if _alike(t, tape)), tape)
+        if same_as is tape:
+            tapes.append(tape)
+        passes.append((tape.training, same_as))
     analysis = Analysis(tapes, {}, {}, Facts(), {}, passes=passes)
     for tape in tapes:
         analysis.attributes.update(tape.attributes)
@@ -128,7 +132,7 @@ def _alike(a: Tape, b: Tape) -> bool:
 
     if not (a.abstract and b.abstract):
         return False
-    left, right = ([n for n in t.nodes if not n.counts_steps] for t in (a, b))
+    left, right = a.substance, b.substance
     return (
         len(left) == len(right)
         and [v.id for v in a.outputs] == [v.id for v in b.outputs]

@@ -93,8 +93,8 @@ def _tensors_of(modules: Sequence[tuple[str, nn.Module]]) -> dict[str, tuple[str
     )
     for origin, store in stores:
         for prefix, module in modules:
-            for key, value in store(module).items():
-                if isinstance(value, Tensor) and id(value) not in seen:
+            for key, value in [kv for kv in store(module).items() if isinstance(kv[1], Tensor)]:
+                if id(value) not in seen:
                     seen.add(id(value))
                     found[f"{prefix}.{key}" if prefix else key] = (origin, value)
     return found
@@ -204,7 +204,8 @@ def _record(
         stack.callback(recorder.put_back)
         stack.enter_context(_restored(model, copy_floats=not abstract, modules=modules))
         for _, module in modules:
-            module.training = training
+            if vars(module).get("training") is not training:
+                module.training = training
         tape.attributes = _plant_symbols(modules)
         stack.enter_context(_module_stack(model, recorder, modules))
         asked = stack.enter_context(_training_watched())
@@ -473,9 +474,8 @@ class _AbstractRecorder(_Recorder):
             return
         answer: _Form | None = None
         if args and out is args[0]:
-            # Handed through, or changed in place; not if its form is another one now.
-            form = self._known(out).form
-            if form is None or _Form.of(self._twin(out)) is not form:
+            # Handed through, or changed in place; not if its form is another one than before.
+            if key[1] is not _Form.of(self._twin(out)):
                 return
         else:
             answer = _Form.of(out) if out.is_meta else None

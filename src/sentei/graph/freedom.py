@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 
 from sentei.graph.analysis import Analysis
-from sentei.graph.axis import Axis, Concat, Dim, Product, dims, resolve
+from sentei.graph.axis import Axis, Concat, Dim, Fixed, Product, dims, resolve
 
 __all__ = ["outers"]
 
@@ -30,12 +30,19 @@ def outers(analysis: Analysis) -> dict[Dim, Dim]:
     }
     if not pairs:
         return {}
+    relevant = {*pairs, *pairs.values()}
+    checked: dict[tuple[int, ...], list[Axis]] = {}  # alive, for their ids to be theirs
     for axes in analysis.values.values():
-        seen: Counter[Dim] = Counter()
+        finest: list[Axis] = [axis for axis in map(resolve, axes) if not isinstance(axis, Fixed)]
+        key = tuple(map(id, finest))
+        if key in checked:
+            continue
+        checked[key] = finest
+        seen = Counter([d for axis in finest for d in dims(axis) if d in relevant])
+        if not seen:
+            continue
         behind: Counter[Dim] = Counter()
-        for axis in axes:
-            axis = resolve(axis)
-            seen.update(dims(axis))
+        for axis in finest:
             _behind(axis, pairs, behind)
         for dim in [d for d in pairs if d in seen]:
             outer = pairs[dim]

@@ -455,11 +455,7 @@ def _failed_at(before: Tape, error: Exception) -> Node | None:
 def _substance(tape: Tape) -> list[Node]:
     """The operators without those that appear or not depending on memory layout."""
     idle = {"contiguous", "clone", "to", "_to_copy", "detach", "alias"}
-    return [
-        n
-        for n in tape.nodes
-        if n.operator not in idle and not n.counts_steps
-    ]
+    return [node for node in tape.substance if node.operator not in idle]
 
 
 def _suspects(analysis: Analysis, masks: Mapping[Dim, Tensor], node: Any) -> tuple[Dim, ...]:

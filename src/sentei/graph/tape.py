@@ -120,6 +120,11 @@ class Tape:
     comparisons: list[tuple[Any, Any]] = field(default_factory=list)
     transient: frozenset[str] = frozenset()
 
+    @property
+    def substance(self) -> list[Node]:
+        """The operators without those that count training steps."""
+        return [node for node in self.nodes if not node.counts_steps]
+
 
 class AttributeKey(NamedTuple):
     """Where an integer lives: a module, and the path of attributes and indices from there."""
