@@ -11,6 +11,7 @@ from sentei.methods.lottery.rethinking_value import rethinking_value
 from sentei.methods.lottery.rigl import rigl
 from sentei.methods.lottery.rst import rst
 from sentei.methods.lottery.set import set_
+from sentei.methods.lottery.structural_tickets import refill, refill_plus, regroup
 from sentei.methods.lottery.supermask import supermask
 from sentei.methods.lottery.ugs import ugs
 
@@ -26,6 +27,9 @@ LOTTERY: dict[str, Method] = {
     "edge-popup": edge_popup,
     "rst": rst,
     "ugs": ugs,
+    "refill": refill,
+    "refill-plus": refill_plus,
+    "regroup": regroup,
     "rethinking-value": rethinking_value,
     "set": set_,
     "rigl": rigl,

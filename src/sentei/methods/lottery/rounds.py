@@ -178,7 +178,6 @@ def search(
     step: int = 0,
     score: Score = large_final,
     rewind: bool = True,
-    reshape: Callable[[Masks, Mapping[str, Tensor]], Masks] | None = None,
     trainer: Trainer | None = None,
 ) -> Ticket:
     """Iterative pruning: train densely, then for each round prune, rewind, train on.
@@ -191,8 +190,6 @@ def search(
         scope: see `cut`.
         step: k, the step to rewind to.
         rewind: False keeps the trained weights and rewinds the schedule alone.
-        reshape: turns each round's masks into others, such as whole channels; (masks, trained
-            weights) -> masks. Rounds go on from the unchanged ones.
         trainer: how to train, where `setting.train` is not it.
     """
     setting.need_data()
@@ -216,11 +213,10 @@ def search(
         final = {n: w.detach() for n, w in setting.weights.items()}
         scores = score({n: start[n] for n in names}, final)
         masks = cut(scores, masks, share, scope, asked if last else None)
-        shown = masks if reshape is None else reshape(masks, final)
-        history.append(shown)
-        setting.rewind(start if rewind else setting.state(), shown)
-        train(setting, shown, step)
-    return Ticket(history[-1] if history else masks, start, step, dense, tuple(history))
+        history.append(masks)
+        setting.rewind(start if rewind else setting.state(), masks)
+        train(setting, masks, step)
+    return Ticket(masks, start, step, dense, tuple(history))
 
 
 def _train(setting: Setting, masks: Masks | None, start: int) -> None:
