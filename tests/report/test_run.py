@@ -77,7 +77,7 @@ def test_the_page_says_it_all(tmp_path, made):
     page = written(tmp_path, made).read_text()
     for words in ("a &lt;resnet&gt;, pruned", "98.00 %", "97.50 %", "2.00 times as fast",
                   "Asked and reached", "equal within 1e-07", "What was pinned, and why",
-                  'sentei.load("model")', "recover-1: 1.5000 → 0.3000"):  # fmt: skip
+                  "sentei.load(&quot;model&quot;)", "recover-1: 1.5000 → 0.3000"):  # fmt: skip
         assert words in page, words
     assert "src=" not in page and "http://" not in page and "https://" not in page
 
