@@ -1,0 +1,276 @@
+"""What each recovery gains, before and after fine-tuning, beside torch-pruning at the same MACs.
+
+Every network is pruned to a half, a quarter and an eighth of its multiply-adds, then healed:
+
+- none, recalibrate, compensate, merge, reconstruct: as `sentei.recovery` has them, batch-norm
+  statistics recalibrated after each of them but the first;
+- each then fine-tuned alike; "distil" is reconstruct, then the same fine-tuning with the unpruned
+  network as teacher;
+- torch-pruning: every criterion of its own that runs here, its ratio found by bisection so that the
+  same multiply-adds are met, and the same fine-tuning; statistics recalibrated as ours.
+
+    python -m benchmarks.recovery [--tasks digits/resnet digits/vit sources/gpt] [--seeds 3]
+
+One record a (task, seed, ratio) is kept in benchmarks/results/recovery/; what is there is not run
+again. `--table` prints what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+import sentei
+from sentei.hooks import Distill
+from sentei.recovery import Recipe, compensate, merge, recalibrate, reconstruct, train
+from sentei.storage.atomic import write_file
+from sentei.tasks import Task, task
+
+RESULTS = Path(__file__).parent / "results" / "recovery"
+RATIOS = (0.5, 0.25, 0.125)
+DENSE = {
+    "digits/resnet": Recipe(epochs=15, lr=0.05),
+    "digits/vit": Recipe(epochs=40, lr=2e-3, optimizer="adamw"),
+    "sources/gpt": Recipe(epochs=8, lr=3e-3, batch_size=32, optimizer="adamw"),
+}
+TUNING = {
+    "digits/resnet": Recipe(epochs=5, lr=0.02),
+    "digits/vit": Recipe(epochs=10, lr=1e-3, optimizer="adamw"),
+    "sources/gpt": Recipe(epochs=2, lr=1e-3, batch_size=32, optimizer="adamw"),
+}
+SAMPLES = 512
+"""Training examples that criteria and label-free recoveries look at."""
+
+
+@cache
+def given(name: str) -> Task:
+    return task(name)
+
+
+@cache
+def dense(name: str, seed: int) -> nn.Module:
+    which, _, model = name.partition("/")
+    made = given(which).build(model, seed)
+    train(made, given(which).train, DENSE[name], loss=given(which).loss, seed=1000 + seed)
+    return made
+
+
+def sample(t: Task) -> tuple[torch.Tensor, torch.Tensor]:
+    x, y = t.train
+    some = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:SAMPLES]
+    return x[some], y[some]
+
+
+def macs(model: nn.Module, t: Task) -> int:
+    return sentei.analyze(model, t.example).cost().macs
+
+
+# -- ours ----------------------------------------------------------------------------------------
+def healed(name: str, seed: int, ratio: float) -> Iterator[tuple[str, nn.Module, Any]]:
+    """(recovery, pruned network, teacher or None), nothing fine-tuned yet."""
+    t, whole = given(name.partition("/")[0]), dense(name, seed)
+    x, y = sample(t)
+    batches = [(x[i : i + 64], y[i : i + 64]) for i in range(0, len(x), 64)]
+    result = sentei.prune(
+        whole, t.example, target=sentei.Target(macs=ratio), criterion="taylor", normalise="none",
+        data=batches, loss=t.loss, seed=seed, inplace=False,
+    )  # fmt: skip
+    heal: dict[str, Callable[[nn.Module], Any]] = {
+        "none": lambda m: None,
+        "recalibrate": lambda m: recalibrate(m, (x, y)),
+        "compensate": lambda m: compensate(whole, m, result.surgery, (x, y)),
+        "merge": lambda m: merge(whole, m, result),
+        "reconstruct": lambda m: reconstruct(whole, m, result.surgery, (x, y), seed=seed),
+        "distil": lambda m: reconstruct(whole, m, result.surgery, (x, y), seed=seed),
+    }
+    for label, do in heal.items():
+        small = copy.deepcopy(result.model)
+        do(small)
+        if label not in ("none", "recalibrate"):
+            recalibrate(small, (x, y))
+        yield label, small, whole if label == "distil" else None
+
+
+# -- the peer ------------------------------------------------------------------------------------
+def peers(name: str, seed: int, ratio: float) -> Iterator[tuple[str, nn.Module | str]]:
+    """torch-pruning's criteria: (criterion, pruned network, or why there is none)."""
+    import torch_pruning as tp
+
+    t, whole = given(name.partition("/")[0]), dense(name, seed)
+    importances = {
+        "group L2": lambda: tp.importance.GroupMagnitudeImportance(p=2),
+        "group taylor": lambda: tp.importance.GroupTaylorImportance(),
+        "LAMP": lambda: tp.importance.LAMPImportance(p=2),
+        "hessian": lambda: tp.importance.GroupHessianImportance(),
+    }
+    limit = ratio * macs(whole, t)
+    for label, make in importances.items():
+        try:
+            yield label, _peer(whole, t, make, limit)
+        except Exception as error:  # it fails in many ways; each is an answer
+            yield label, f"{type(error).__name__}: {str(error).splitlines()[0][:150]}"
+
+
+def _peer(whole: nn.Module, t: Task, make: Callable[[], Any], limit: float) -> nn.Module:
+    """Bisect the ratio asked for until the multiply-adds are met from below."""
+    best, low, high = None, 0.0, 0.97
+    for _ in range(8):
+        middle = (low + high) / 2
+        small = _peer_at(whole, t, make(), middle)
+        if macs(small, t) <= limit:
+            best, high = small, middle
+        else:
+            low = middle
+    if best is None:
+        raise RuntimeError("no ratio up to 0.97 meets the budget")
+    return best
+
+
+def _peer_at(whole: nn.Module, t: Task, importance: Any, ratio: float) -> nn.Module:
+    import torch_pruning as tp
+
+    model = copy.deepcopy(whole)
+    for p in model.parameters():
+        p.requires_grad_(True)
+    heads = {}
+    for module in model.modules():
+        if hasattr(module, "heads") and hasattr(module, "query"):
+            heads |= dict.fromkeys((module.query, module.key, module.value), module.heads)
+        elif hasattr(module, "heads") and hasattr(module, "qkv"):
+            heads[module.qkv] = module.heads
+    last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+    pruner = tp.pruner.BasePruner(
+        model, t.example, importance=importance, pruning_ratio=ratio, global_pruning=True,
+        ignored_layers=[last], num_heads=heads,
+    )  # fmt: skip
+    x, y = sample(t)
+    model.zero_grad()
+    if isinstance(importance, tp.importance.GroupHessianImportance):
+        for one in (t.loss(model(x[i : i + 1]), y[i : i + 1]) for i in range(32)):
+            model.zero_grad()
+            one.backward()
+            importance.accumulate_grad(model)
+    else:
+        t.loss(model(x), y).backward()
+    pruner.step()
+    model.zero_grad()
+    model(x[:2])
+    return model
+
+
+# -- one record ----------------------------------------------------------------------------------
+def measure(name: str, seed: int, ratio: float) -> dict[str, Any]:
+    t, whole = given(name.partition("/")[0]), dense(name, seed)
+    rows: dict[str, dict[str, Any]] = {}
+
+    def add(label: str, small: nn.Module, teacher: nn.Module | None) -> None:
+        before = t.evaluate(small, t.test)
+        hooks = [Distill(teacher, weight=1.0, temperature=2.0)] if teacher is not None else []
+        train(small, t.train, TUNING[name], loss=t.loss, hooks=hooks, seed=2000 + seed)
+        after = t.evaluate(small, t.test)
+        rows[label] = {
+            "macs": macs(small, t),
+            "before": before.accuracy,
+            "after": after.accuracy,
+            "loss before": before.loss,
+            "loss after": after.loss,
+        }
+
+    for label, small, teacher in healed(name, seed, ratio):
+        add(label, small, teacher)
+    for label, small in peers(name, seed, ratio):
+        if isinstance(small, str):
+            rows[f"torch-pruning {label}"] = {"failed": small}
+        else:
+            recalibrate(small, sample(t))
+            add(f"torch-pruning {label}", small, None)
+    control = t.evaluate(whole, t.test)
+    return {
+        "task": name, "seed": seed, "ratio": ratio, "rows": rows, "metric": t.metric,
+        "dense": {"macs": macs(whole, t), "accuracy": control.accuracy, "loss": control.loss},
+    }  # fmt: skip
+
+
+def show(console: Console, records: list[dict[str, Any]]) -> None:
+    for name in sorted({r["task"] for r in records}):
+        here = [r for r in records if r["task"] == name]
+        ratios = sorted({r["ratio"] for r in here}, reverse=True)
+        seeds = sorted({r["seed"] for r in here})
+        control = [100 * r["dense"]["accuracy"] for r in here]
+        table = Table(
+            title=f"{name}: accuracy in points before → after fine-tuning; unpruned "
+            f"{statistics.fmean(control):.1f}; mean ± sample std of seeds {seeds}",
+            title_justify="left",
+        )
+        table.add_column("recovery")
+        for ratio in ratios:
+            table.add_column(f"{1 / ratio:g}x fewer MACs", justify="right")
+        for label in dict.fromkeys(k for r in here for k in r["rows"]):
+            cells = []
+            for ratio in ratios:
+                rows = [r["rows"].get(label, {}) for r in here if r["ratio"] == ratio]
+                if any("failed" in r or not r for r in rows):
+                    cells.append("failed")
+                    continue
+                both = []
+                for key in ("before", "after"):
+                    values = [100 * r[key] for r in rows]
+                    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+                    both.append(f"{statistics.fmean(values):.1f} ± {spread:.1f}")
+                cells.append(" → ".join(both))
+            table.add_row(label, *cells)
+        console.print(table)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.recovery", description=__doc__)
+    parser.add_argument("--tasks", nargs="*", default=list(DENSE), choices=list(DENSE))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--ratios", type=float, nargs="*", default=list(RATIOS))
+    parser.add_argument("--table", action="store_true", help="print what is there, run nothing")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    console = Console(width=150)
+    if not options.table:
+        for name in options.tasks:
+            for seed in range(options.seeds):
+                for ratio in options.ratios:
+                    path = RESULTS / f"{name.replace('/', '-')}-{1 / ratio:g}x-{seed}.json"
+                    if path.exists():
+                        continue
+                    began = time.perf_counter()
+                    record = measure(name, seed, ratio)
+                    record |= {
+                        "seconds": round(time.perf_counter() - began, 1),
+                        "command": f"python -m benchmarks.recovery --tasks {name}",
+                        "versions": {
+                            "python": platform.python_version(),
+                            **{p: version(p) for p in ("torch", "torch-pruning")},
+                        },
+                        "threads": 1,
+                    }
+                    write_file(path, json.dumps(record, indent=1) + "\n")
+                    console.print(f"{path.name}: {record['seconds']} s")
+    show(console, [json.loads(p.read_text()) for p in sorted(RESULTS.glob("*.json"))])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
