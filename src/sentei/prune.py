@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import fnmatch
-import math
 import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -163,9 +162,12 @@ _COSTS = {
 _SHOWN = 12
 # Plans to try before giving up on a model whose code keeps contradicting them.
 _ROUNDS = 8
-# Plans to time before a latency is called out of reach, and how far to aim below it.
+# Plans to time before a latency is called out of reach, how far to aim below it after a miss, and
+# how near is near enough.
 _TIMED = 5
 _AIM = 0.97
+_NEAR = 0.9
+_NARROW = 1e-9
 
 
 def _add_times(table: Any, timing: Timing, asked: float | None) -> None:
@@ -509,22 +511,30 @@ def _on_time(
             job.options["round_to"] = latency.multiples()
     limit = target.limits({"latency": before}).get("latency")
     relative = not isinstance(target.latency, Seconds)
-    aim, best = limit, math.inf
+    trials: list[_Trial] = []
+    now = target
+    whole = job.groups.cost().macs
+    ceiling = int(target.limits({"macs": whole}).get("macs", whole))
+    between: tuple[int, int] | None = None
     for turn in range(1, _TIMED + 1):
-        now = target if aim is None else replace(target, latency=Seconds(aim))
+        line = latency.line
         trial = None if dry_run else copy.deepcopy(model)
         try:
             planned, _ = job.carry_out(
                 trial or model, now, verify=False, dry_run=dry_run, final=False
             )
         except OutOfReach as error:
-            if dry_run or [*error.nearest] != ["latency"] or aim is None:
+            if any(t.fits for t in trials):
+                break
+            if dry_run or [*error.nearest] != ["latency"]:
                 raise
-            # By prediction only: time the smallest model that there is before giving up.
-            if aim >= error.nearest["latency"]:
-                raise _too_slow(limit, before, best) from error
-            aim = error.nearest["latency"] * (1 + 1e-9)
-            continue
+            # By prediction only: time the smallest model that there is before giving up, then
+            # look between it and the whole one.
+            now, between = replace(target, latency=None, width=_NARROW), (0, ceiling)
+            try:
+                planned, _ = job.carry_out(trial or model, now, verify=False, final=False)
+            except PruneError:
+                raise error from None
         widths = {job.groups[name].dim: n for name, n in planned.widths.items()}
 
         def kept(dim: Dim, widths: dict[Dim, int] = widths) -> int:
@@ -538,22 +548,49 @@ def _on_time(
             old, after = table.stopwatch.models([model, trial], job.call)
         if relative:  # a machine that has become slower since slows both alike
             after *= before / old
-        best = min(best, after)
-        if limit is None or after <= limit:
-            timing = Timing(before, predicted, after, turn, table.machine)
-            planned, surgery = job.carry_out(model, now, optimizer, verify=verify)
-            return _timed_plan(planned, target, limit, after), surgery, timing
+        seen = any(t.widths == planned.widths for t in trials)
+        fits = limit is None or after <= limit
+        trials.append(_Trial(now, line, planned.widths, predicted, after, fits))
+        if limit is None or seen or (between is not None and not between[0] and not fits):
+            break
+        if fits and (after >= _NEAR * limit or not planned.widths):
+            break
         latency.calibrate(kept, after)
-        aim = _AIM * limit
-    assert limit is not None
-    raise _too_slow(limit, before, best)
+        if between is None:
+            now = replace(target, latency=Seconds(limit if fits else _AIM * limit))
+        else:
+            macs = planned.after.macs
+            between = (macs, between[1]) if fits else (between[0], macs)
+            now = replace(target, latency=None, macs=max(2, sum(between) // 2))
+    fitting = [t for t in trials if t.fits]
+    if not fitting:
+        assert limit is not None
+        raise _too_slow(limit, before, min(t.after for t in trials))
+    chosen = max(fitting, key=lambda t: t.after)
+    latency.line = chosen.line  # so that the same plan comes out
+    planned, surgery = job.carry_out(model, chosen.target, optimizer, verify=verify)
+    timing = Timing(before, chosen.predicted, chosen.after, len(trials), table.machine)
+    return _timed_plan(planned, target, limit, chosen.after), surgery, timing
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A plan that was timed. line: of the prediction when it was made."""
+
+    target: Target
+    line: tuple[float, float]
+    widths: dict[str, int]
+    predicted: float
+    after: float
+    fits: bool
 
 
 def _timed_plan(planned: Plan, target: Target, limit: float | None, seconds: float) -> Plan:
     """The plan in the words of the target as it was asked."""
     if limit is None:
         return replace(planned, target=target)
-    asked, reached = dict(planned.asked), dict(planned.reached)
+    asked = {n: value for n, value in planned.asked.items() if getattr(target, n) is not None}
+    reached = {n: planned.reached[n] for n in asked}
     asked["latency"], reached["latency"] = limit, seconds
     return replace(planned, target=target, asked=asked, reached=reached)
 

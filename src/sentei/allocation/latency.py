@@ -39,7 +39,8 @@ from sentei.graph.ties import Poly, size_of
 __all__ = ["Latency", "Timing", "envelope", "interpolate", "slower_than_larger"]
 
 # Shares of the whole width at which an operator is measured, by how many widths it depends on.
-_SHARES = {
+_SHARES: dict[int, tuple[float, ...]] = {
+    0: (),
     1: (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1),
     2: (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1),
     3: (1 / 4, 1 / 2, 1),
@@ -163,7 +164,11 @@ class _Operator:
             if isinstance(tree, Poly):
                 return number(tree)
             if isinstance(tree, (tuple, list)):
-                return [fill(x) for x in tree]
+                items = [fill(x) for x in tree]
+                # A list of sizes may come with a whole float in it, which calls by hand refuse.
+                if any(type(x) is int for x in items):
+                    return [int(x) if type(x) is float and x.is_integer() else x for x in items]
+                return items
             if isinstance(tree, dict):
                 return {k: fill(v) for k, v in tree.items()}
             if isinstance(tree, bool) or not isinstance(tree, (int, float)):
@@ -198,18 +203,19 @@ class _Measured:
     def __init__(self, operator: _Operator) -> None:
         self.operator = operator
         whole = [base.value(_whole) for base in operator.bases]
-        if len(whole) in _SHARES or not whole:
-            shares = _SHARES.get(len(whole), (1,))
-            self.levels = [_levels(n, shares) for n in whole]
+        owners = [d for base in operator.bases for d in base.dims]
+        self.whole: np.ndarray | None = None
+        if len(whole) <= max(_SHARES) and len(owners) == len(set(owners)):
+            self.levels = [_levels(n, _SHARES[len(whole)]) for n in whole]
             self.points = list(itertools.product(*(own.tolist() for own in self.levels)))
-            self.shape = tuple(len(own) for own in self.levels)
-            self.whole = None
-        else:  # too many widths for a grid: all of them together, by their mean share
-            shares = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
-            self.levels = [np.array(shares)]
-            self.points = [tuple(max(1, round(s * n)) for n in whole) for s in shares]
-            self.shape = (len(shares),)
+        else:  # too many widths for a grid, or one holds another: all of them by their mean share
             self.whole = np.array(whole)
+            self.points = [
+                tuple(b.value(lambda d, s=s: max(1, round(s * d.size))) for b in operator.bases)
+                for s in _SHARES[2]
+            ]
+            self.levels = [np.array([(np.array(p) / self.whole).mean() for p in self.points])]
+        self.shape = tuple(len(own) for own in self.levels)
         self.signatures: list[str] = []
 
     def runs(self) -> dict[str, Any]:
@@ -262,27 +268,29 @@ class Latency:
             {str(p.operator.op) for p in self.patterns if not p.fill(table.known)}
         )
         self.counts = [sum(p is q for q in self.places) for p in self.patterns]
-        self.scale, self.offset = 1.0, 0.0
+        self.line = (1.0, 0.0)  # factor on the sum of operators, and what is added
         self._points: list[tuple[float, float]] = []
         if measured is not None:
             self.calibrate(lambda dim: dim.size, measured)
 
     def calibrate(self, kept: Callable[[Dim], int], measured: float) -> None:
         """Learn that a model of these widths took `measured` seconds."""
-        whole = (self.of(kept) - self.offset) / self.scale
+        scale, offset = self.line
+        whole = (self.of(kept) - offset) / scale
         if whole <= 0:
             return
         self._points.append((whole, measured))
         x, y = np.array(self._points).T
-        self.scale, self.offset = measured / whole, 0.0
+        self.line = measured / whole, 0.0
         if np.ptp(x) > 0:
             slope, level = np.polyfit(x, y, 1)
             if slope > 0 and level >= 0:  # else noise: trust the last
-                self.scale, self.offset = float(slope), float(level)
+                self.line = float(slope), float(level)
 
     def of(self, kept: Callable[[Dim], int]) -> float:
         """Seconds when `kept(dim)` units remain of each dim."""
-        return self.offset + self.scale * sum(
+        scale, offset = self.line
+        return offset + scale * sum(
             n * p.time([b.value(kept) for b in p.operator.bases])
             for p, n in zip(self.patterns, self.counts, strict=True)
         )
@@ -307,13 +315,14 @@ class Latency:
                 own.append(place[base.terms])
             parts.append((pattern, self.counts[i], own))
         formulas = Formulas(bases, dims)
+        scale, offset = self.line
 
         def seconds(widths: np.ndarray) -> float:
             values = formulas(widths).astype(float).tolist()
             total = 0.0
             for pattern, count, own in parts:
                 total += count * pattern.time([values[i] for i in own], raw)
-            return self.offset + self.scale * total
+            return offset + scale * total
 
         return seconds
 
