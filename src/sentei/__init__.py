@@ -11,6 +11,7 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from sentei.allocation import Target
+from sentei.along import prune_along
 from sentei.export import Exported, export
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import analyze
@@ -20,6 +21,7 @@ from sentei.prune import Result, delete_units, prune
 from sentei.sensitivity import Sensitivity, sensitivity
 from sentei.sources import Source
 from sentei.storage import load, save
+from sentei.zeros import zeros_report
 
 try:
     __version__ = version("sentei")
@@ -42,8 +44,10 @@ __all__ = [
     "layers",
     "load",
     "prune",
+    "prune_along",
     "replace_layer",
     "rule",
     "save",
     "sensitivity",
+    "zeros_report",
 ]
