@@ -3,7 +3,7 @@ from benchmarks.claims.transfer import accuracy, setting
 from sentei.methods import METHODS, apply
 from sentei.recovery.train import Recipe
 
-RECIPE = Recipe(epochs=30, lr=0.05)
+RECIPE = Recipe(epochs=30, lr=0.02)  # how H0 fine-tunes
 KINDS = {
     "layerwise magnitude": {"score": "magnitude", "scope": "uniform"},
     "global magnitude": {"score": "magnitude", "scope": "global"},
