@@ -16,7 +16,7 @@ from torch import nn
 from sentei.graph.capture import unwrap
 from sentei.graph.errors import PruneError, closest
 from sentei.sources.weights import load_weights
-from sentei.storage.files import RECIPE, quoted
+from sentei.storage.files import RECIPE, is_artefact, quoted
 
 __all__ = ["KINDS", "Kind", "Opened", "Source", "source_of"]
 
@@ -218,8 +218,10 @@ def _split(text: str) -> tuple[str, str]:
     if text.endswith(".py"):
         raise PruneError(f"{text!r} needs the function that builds the model: {text}:FUNCTION")
     folder = Path(text)
-    if (folder / RECIPE).is_file():
+    if is_artefact(folder):
         return "sentei", text
+    if is_artefact(folder / "model"):  # of a run of `sentei prune`
+        return "sentei", str(folder / "model")
     if (folder / "config.json").is_file():
         raise PruneError(f"{text!r} looks like a Hugging Face folder; write hf:{text}")
     if folder.is_dir():

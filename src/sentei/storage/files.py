@@ -30,7 +30,18 @@ try:
 except ImportError:  # Windows: stages of dead processes stay until someone deletes them
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["RECIPE", "WEIGHTS", "few", "locate", "quoted", "read", "regular", "replace", "sha256"]
+__all__ = [
+    "RECIPE",
+    "WEIGHTS",
+    "few",
+    "is_artefact",
+    "locate",
+    "quoted",
+    "read",
+    "regular",
+    "replace",
+    "sha256",
+]
 
 WEIGHTS, RECIPE = "model.safetensors", "sentei.json"
 # What may be in an artefact: all of it speaks of the model that is replaced, and goes with it.
@@ -101,13 +112,20 @@ def locate(folder: str | os.PathLike[str]) -> Path:
     """
     target = Path(os.path.realpath(folder))
     if target.is_dir():
-        return target
+        # The folder of a run of `sentei prune` stands for the model in it.
+        inner = target / "model"
+        return inner if is_artefact(inner) and not is_artefact(target) else target
     if target.exists():
         raise PruneError(f"{target} is a file; an artefact is a folder with {RECIPE} in it")
     for stage in _stages(target):
         if _cut_off(stage):
             return stage / "new"
     raise PruneError(f"there is no folder {target}")
+
+
+def is_artefact(folder: Path) -> bool:
+    """Whether a folder holds a recipe."""
+    return (folder / RECIPE).is_file()
 
 
 def regular(path: Path) -> int:

@@ -66,6 +66,11 @@ def _token_loss(outputs: Any, batch: Any) -> Tensor:
     return next_token_loss(logits.float(), targets)
 
 
+def class_loss(outputs: Any, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of logits, or of outputs that hold logits."""
+    return F.cross_entropy(_logits(outputs), targets)
+
+
 METRICS: dict[str, Metric] = {
     "accuracy": Metric("accuracy", _accuracy, percent=True),
     "perplexity": Metric("perplexity", _token_loss, math.exp, higher_is_better=False),
@@ -97,7 +102,7 @@ class Dataset:
     validation: Data
     test: Data
     example: Any
-    loss: Loss | None = F.cross_entropy
+    loss: Loss | None = class_loss
     metric: Metric = METRICS["accuracy"]
     classes: int | None = None
     judge: Callable[[nn.Module, Data], Evaluation] | None = None

@@ -18,8 +18,9 @@ __all__ = ["FORMATS", "Wanted", "open_data"]
 class Wanted:
     """How the data is to arrive: what the model takes, and how much of it.
 
-    size: height and width of images; None: as they come. channels: 1 or 3.
-    mean, std: a number for each channel; x = (pixel / 255 - mean) / std.
+    size: height and width of images; None: as they come, and of image folders `model_size`.
+    channels: 1 or 3. mean, std: of image folders, a number for each channel;
+        x = (pixel / 255 - mean) / std. Other data has its own.
     keywords: batches are keyword arguments, as Hugging Face models take them.
     tokenizer: a folder to load one from; None: bytes.
     vocabulary: how many tokens the model knows. length: tokens of an example, at most.
@@ -32,6 +33,7 @@ class Wanted:
     """
 
     size: tuple[int, int] | None = None
+    model_size: tuple[int, int] | None = None
     channels: int | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None

@@ -154,7 +154,7 @@ def _transform(wanted: Wanted, *, augment: bool) -> Any:
     v2 = need("torchvision.transforms.v2", "vision", "a folder of images")
     import torch
 
-    height, width = wanted.size or (224, 224)
+    height, width = wanted.size or wanted.model_size or (224, 224)
     grey = wanted.channels == 1
     mean = wanted.mean or ((0.5,) if grey else IMAGENET[0])
     std = wanted.std or ((0.5,) if grey else IMAGENET[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -64,8 +63,7 @@ def read(
         found.append((x, y))
     pixels = found[0][0].float() / 255
     axes = (0, 2, 3)
-    mean = torch.tensor(wanted.mean) if wanted.mean else pixels.mean(axes)
-    std = torch.tensor(wanted.std) if wanted.std else pixels.std(axes).clamp_min(1e-6)
+    mean, std = pixels.mean(axes), pixels.std(axes).clamp_min(1e-6)
 
     def ready(half: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         x = half[0].float() / 255

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from sentei.batches import Data, batches, in_memory, is_batch, steps
@@ -15,7 +14,7 @@ from sentei.graph.errors import PruneError, closest
 from sentei.recovery.train import check_data
 from sentei.sources.user_file import run_function
 from sentei.tasks.base import Task
-from sentei.tasks.dataset import METRICS, Dataset, Metric
+from sentei.tasks.dataset import METRICS, Dataset, Metric, class_loss
 from sentei.tasks.formats.parts import split_tensors
 from sentei.tasks.opening import Wanted
 
@@ -74,7 +73,7 @@ def read(file: str, function: str, wanted: Wanted) -> Dataset:
         parts["validation"],
         parts["test"],
         made["example"] if "example" in made else _example(parts["train"]),
-        loss=made.get("loss", None if keywords else F.cross_entropy),
+        loss=made.get("loss", None if keywords else class_loss),
         metric=_metric(where, made),
         classes=made.get("classes"),
         notes=notes,

@@ -1,0 +1,202 @@
+"""A model with the data it is pruned on: opened together, and checked that they fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sentei.batches import to_device
+from sentei.cli.config import Config
+from sentei.graph.errors import PruneError
+from sentei.sources import Source
+from sentei.tasks import Dataset, Wanted, open_data
+
+__all__ = ["Opened", "device_of", "open_all"]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a command works on.
+
+    model: in eval mode, on `device`. source: what rebuilds it. example: inputs of one example.
+    data: None where none was given.
+    """
+
+    model: nn.Module = field(repr=False)
+    source: Source
+    example: Any = field(repr=False)
+    data: Dataset | None
+    device: torch.device
+
+    def call(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """The example as positional and keyword arguments."""
+        from sentei.graph.groups import call_arguments
+
+        return call_arguments(self.example, None, None)
+
+    def before(self) -> nn.Module:
+        """The model as it was given, its weights of no matter."""
+        return (self.source.build() if self.source.kind == "sentei" else self.fresh()).to(
+            self.device
+        )
+
+    def fresh(self) -> nn.Module:
+        """The unpruned model once more, its weights of no matter."""
+        origin = self.source.origin()
+        if origin is None:
+            raise PruneError(f"{self.source} does not say how its model is built")
+        return origin.skeleton().to(self.device)
+
+
+def open_all(config: Config, *, need_data: bool = False) -> Opened:
+    """Build the model, read the data, and run the one on the other once.
+
+    Raises:
+        PruneError: either cannot be had, the inputs of the model are not known, or the two do not
+            fit together; says what to try.
+    """
+    if need_data and config.data is None:
+        raise PruneError("this needs data: give --data, such as --data digits")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    device = device_of(config.device)
+    torch.manual_seed(config.seed)
+    source = Source.of(config.model, **config.model_options)
+    if source.kind == "sentei" and config.trust:
+        source = replace(source, options={"trust": True})
+    model, example = source.open(config.weights, batch=1)
+    if config.input is not None:
+        example = _shaped(config.input)
+    data = None
+    if config.data is not None:
+        data = open_data(config.data, _wanted(config, source, model, example))
+        example = data.example
+    if example is None:
+        raise PruneError(
+            f"what inputs does {source} take? Give --input, such as --input 1x3x32x32, or --data, "
+            "or let the function return (model, example_inputs)"
+        )
+    model = model.to(device)
+    example = to_device(example, device)
+    opened = Opened(model, source, example, data, device)
+    if source.origin() is None:
+        raise PruneError(
+            f"{source} does not say how its model is built; prune it from Python, with "
+            "sentei.load(folder, model=...)"
+        )
+    _check_fit(opened)
+    return opened
+
+
+def device_of(text: str) -> torch.device:
+    """`auto` is the accelerator, where there is one.
+
+    >>> device_of("cpu")
+    device(type='cpu')
+    """
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(text)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise PruneError(f"--device {text}: {reason}") from None
+    return device
+
+
+def _shaped(text: str) -> Tensor:
+    if not re.fullmatch(r"[0-9]+([x,][0-9]+)*", text):
+        raise PruneError(f"--input wants a shape such as 1x3x32x32; got {text!r}")
+    shape = [int(n) for n in re.split("[x,]", text)]
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _wanted(config: Config, source: Source, model: nn.Module, example: Any) -> Wanted:
+    """How the model likes its data."""
+    origin = source.origin() or source
+    size = (config.image_size, config.image_size) if config.image_size else None
+    keywords = origin.kind == "hf"
+    facts: dict[str, Any] = {}
+    image = example
+    if isinstance(example, Mapping):
+        image = example.get("pixel_values")
+    if isinstance(image, Tensor) and image.dim() == 4:
+        facts["channels"] = image.shape[1]
+        facts["model_size"] = tuple(image.shape[2:])
+        facts |= _normalisation(origin, model)
+    if keywords:
+        inner = model.config
+        text = getattr(inner, "text_config", None) or inner
+        most = getattr(text, "max_position_embeddings", None)
+        facts["vocabulary"] = getattr(text, "vocab_size", None)
+        facts["pad"] = getattr(text, "pad_token_id", None) or 0
+        facts["tokenizer"] = origin.name
+        facts["length"] = min(config.length, most) if most else config.length
+    return Wanted(
+        size=size,
+        keywords=keywords,
+        batch_size=config.batch_size,
+        augment=config.augment,
+        workers=config.workers,
+        **({"length": config.length} | facts),
+    )
+
+
+def _normalisation(source: Source, model: nn.Module) -> dict[str, Any]:
+    """Mean and deviation the published weights were trained with."""
+    if source.kind == "timm":
+        known = getattr(model, "pretrained_cfg", None) or {}
+        if known.get("mean") and known.get("std"):
+            return {"mean": tuple(known["mean"]), "std": tuple(known["std"])}
+    return {}
+
+
+def _check_fit(opened: Opened) -> None:
+    """One forward pass, so that what does not fit is said before anything long begins."""
+    args, kwargs = opened.call()
+    try:
+        with torch.inference_mode():
+            outputs = opened.model.eval()(*args, **kwargs)
+    except torch.OutOfMemoryError:
+        raise PruneError("out of memory in one forward pass of the model") from None
+    except Exception as error:  # whatever a model objects to
+        reason = re.sub(r"\s+", " ", str(error))[:200]
+        origin = "the data's example" if opened.data is not None else "its example inputs"
+        hint = (
+            "; --image-size N, or --set in_chans=N, may fit them"
+            if opened.data is not None
+            else "; --input 1x3x32x32 gives another shape"
+        )
+        raise PruneError(
+            f"{opened.source} does not run on {origin} {shapes(opened.example)}: "
+            f"{type(error).__name__}: {reason}{hint}"
+        ) from error
+    if opened.data is None or opened.data.classes is None:
+        return
+    logits = outputs if isinstance(outputs, Tensor) else getattr(outputs, "logits", None)
+    if isinstance(logits, Tensor) and logits.dim() >= 2 and logits.shape[1] < opened.data.classes:
+        raise PruneError(
+            f"{opened.source} tells {logits.shape[1]} classes apart and {opened.data.name} has "
+            f"{opened.data.classes}; try --set num_classes={opened.data.classes}"
+        )
+
+
+def shapes(tree: Any) -> str:
+    """The shapes of inputs, short.
+
+    >>> shapes({"ids": torch.zeros(1, 8), "mask": None})
+    'ids 1×8'
+    """
+    if isinstance(tree, Tensor):
+        return "×".join(str(n) for n in tree.shape) or "()"
+    if isinstance(tree, Mapping):
+        return ", ".join(f"{k} {shapes(v)}" for k, v in tree.items() if isinstance(v, Tensor))
+    if isinstance(tree, (list, tuple)):
+        return ", ".join(shapes(v) for v in tree)
+    return type(tree).__name__

@@ -1,0 +1,103 @@
+"""`sentei plan`: what a target would do, without doing it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from rich.console import Group as Lines
+
+import sentei
+from sentei.cli import show
+from sentei.cli.config import Config
+from sentei.cli.opened import open_all
+from sentei.cli.pruning import calibration, check, facts_of, inputs
+from sentei.prune import Result
+
+__all__ = ["plan", "plan_json", "plan_table"]
+
+_SHOWN = 16
+
+
+def plan(config: Config) -> Result:
+    """The result of a dry run; the model is as it was.
+
+    Raises:
+        PruneError: the model or data cannot be had, or the target cannot be met; says what can.
+    """
+    check(config)
+    opened = open_all(config)
+    return sentei.prune(
+        opened.model,
+        **inputs(opened),
+        target=config.budget,
+        criterion=config.criterion,
+        allocation=config.allocation,
+        granularity=config.granularity,
+        protect=config.protect,
+        round_to=config.round_to,
+        min_fraction=config.min_fraction,
+        uniform=config.uniform,
+        data=calibration(config, opened),
+        loss=opened.data.loss if opened.data is not None else None,
+        seed=config.seed,
+        dry_run=True,
+    )
+
+
+def plan_json(result: Result) -> dict[str, Any]:
+    """The plan as plain JSON."""
+    facts = facts_of(result)
+    return {k: facts[k] for k in ("asked", "reached", "before", "after", "groups", "timing")}
+
+
+def plan_table(result: Result) -> Lines:
+    """Costs, and the groups that would lose most."""
+    before, after = dataclasses.asdict(result.before), dataclasses.asdict(result.after)
+    labels = {"params": "parameters", "macs": "MACs", "memory": "peak memory", "bytes": "stored"}
+    rows = [
+        (
+            label,
+            show.amount(name, before[name]),
+            show.amount(name, after[name]),
+            show.percent(after[name], before[name]),
+            show.amount(name, result.asked[name]) if name in result.asked else "",
+        )
+        for name, label in labels.items()
+    ]
+    timing = result.timing
+    if timing is not None:
+        limit = result.asked.get("latency")
+        rows.append(
+            (
+                "forward pass",
+                show.seconds(timing.before),
+                f"{show.seconds(timing.predicted)} predicted",
+                show.percent(timing.predicted, timing.before),
+                "" if limit is None else show.seconds(limit),
+            )
+        )
+    for name in ("width", "units"):
+        if name in result.asked:
+            rows.append(
+                (name, "", show.amount(name, result.reached[name]), "",
+                 show.amount(name, result.asked[name]))
+            )  # fmt: skip
+    costs = show.table(("plan", "before", "after", "left", "asked"), rows, right=(1, 2, 3, 4))
+    groups = result.groups
+    cut = sorted(result.plan.widths.items(), key=lambda w: w[1] / groups[w[0]].size)
+    widths = show.table(
+        ("would lose most", "kind", "units", "kept", "left"),
+        [
+            (
+                show.elide(name, 40), groups[name].kind, str(groups[name].size), str(kept),
+                show.percent(kept, groups[name].size),
+            )
+            for name, kept in cut[:_SHOWN]
+        ],
+        right=(2, 3, 4),
+    )  # fmt: skip
+    more = f"… and {len(cut) - _SHOWN} more groups. " if len(cut) > _SHOWN else ""
+    words = f"{more}{len(groups) - len(cut)} of {len(groups)} groups would keep all their units."
+    held = [show.escape(f"left whole: {name}: {why}") for name, why in result.held.items()]
+    return Lines(costs, "", widths, words, *held, "Nothing was changed.")

@@ -1,0 +1,79 @@
+"""Commands that change nothing, and the help."""
+
+import json
+import xml.etree.ElementTree as xml
+
+import pytest
+
+from tests.cli.helpers import process, sentei, user_file, widest
+
+COMMANDS = ("prune", "plan", "inspect", "sensitivity", "verify", "report", "export", "compare",
+            "methods", "doctor")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return f"{user_file(tmp_path_factory.mktemp('cli'))}:net"
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_and_names_every_command(command):
+    text = sentei(*([command] if command else []), "--help")
+    assert widest(text) <= 80
+    if not command:
+        assert all(name in text for name in COMMANDS)
+
+
+def test_inspect(model):
+    text = sentei("inspect", model, "--input", "1x6")
+    assert widest(text) <= 80 and "2 groups can shrink" in text and "model output" in text
+    found = json.loads(sentei("inspect", model, "--input", "1x6", "--json"))
+    assert found["params"] == 6 * 16 + 16 + 16 * 8 + 8 + 8 * 3 + 3
+    assert sum(m["macs"] for m in found["modules"]) == found["macs"] == 6 * 16 + 16 * 8 + 8 * 3
+    assert sum(m["params"] for m in found["modules"]) == found["params"]
+
+
+def test_plan(model):
+    text = sentei("plan", model, "--input", "1x6", "-t", "params=50%")
+    assert widest(text) <= 80 and "Nothing was changed." in text
+    found = json.loads(sentei("plan", model, "--input", "1x6", "-t", "params=50%", "--json"))
+    assert found["after"]["params"] <= found["asked"]["params"] < found["before"]["params"]
+
+
+def test_sensitivity(model, tmp_path):
+    data = model.replace(":net", ":data")
+    text = sentei("sensitivity", model, "-d", data, "-o", tmp_path, "--ratios", "25,50")
+    table = "\n".join(text.splitlines()[:5])
+    assert widest(table) <= 80 and "whole model:" in text
+    root = xml.parse(tmp_path / "sensitivity.svg").getroot()
+    lines = root.iter("{http://www.w3.org/2000/svg}polyline")
+    figures = json.loads((tmp_path / "sensitivity.json").read_text())
+    assert len(list(lines)) == len(figures["curves"]) == 2
+    assert "percentages" in sentei(
+        "sensitivity", model, "-d", data, "-o", tmp_path, "--ratios", "200", code=1
+    )
+    assert "this needs data" in sentei("sensitivity", model, "-o", tmp_path, code=1)
+
+
+def test_methods():
+    text = sentei("methods")
+    assert widest(text) <= 80 and "han-magnitude" in text and "lottery" in text
+    only = json.loads(sentei("methods", "--family", "lottery", "--json"))
+    assert only and {m["family"] for m in only} == {"lottery"}
+    detail = sentei("methods", "han-magnitude")
+    assert widest(detail) <= 80 and "1506.02626" in detail and "--sparsity" in detail
+
+
+def test_doctor(tmp_path, monkeypatch):
+    monkeypatch.setenv("SENTEI_CACHE", str(tmp_path / "cache"))
+    text = sentei("doctor")
+    assert widest(text) <= 80 and "threads" in text
+    found = json.loads(sentei("doctor", "--json"))
+    assert found["core"]["torch"] and found["cache"]["folder"] == str(tmp_path / "cache")
+
+
+def test_the_module_is_the_command():
+    child = process("--version")
+    text, _ = child.communicate(timeout=60)
+    assert child.returncode == 0 and text.startswith("sentei ")
+    assert "pruen" in sentei("pruen", code=2)

@@ -1,0 +1,250 @@
+"""`sentei prune` and what is done with its folder afterwards."""
+
+import json
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+import sentei as package
+from sentei.cli.config import Config
+from sentei.cli.folder import read_result
+from sentei.cli.pruning import prune
+from tests.cli.helpers import error, sentei, user_file, widest
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    user_file(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(home):
+    """One finished run, in two rounds."""
+    out = home / "run"
+    text = sentei(
+        "prune", f"{home}/mine.py:net", "--data", f"{home}/mine.py:data", "-o", out,
+        "--train-epochs", "8", "--epochs", "4", "--rounds", "2", "-t", "macs=50%",
+        "-c", "taylor", "--batch-size", "16", "--heal", "compensate",
+    )  # fmt: skip
+    return out, text
+
+
+def test_a_run_says_what_it_does_and_keeps_it(run):
+    out, text = run
+    stages = [line.split()[0] for line in text.partition("\n\n")[0].splitlines() if line[0] != " "]
+    assert stages == [
+        "model", "data", "train", "baseline", "prune", "pruned", "recover", "prune", "pruned",
+        "recover", "final", "save", "verify", "time",
+    ], text  # fmt: skip
+    assert widest(text) <= 80
+    result = read_result(out)
+    assert result["cost"]["after"]["macs"] <= result["cost"]["before"]["macs"] / 2
+    assert result["reached"]["macs"] <= result["asked"]["macs"]
+    assert 0 <= result["final"]["value"] <= 1 and result["baseline"]["count"] == 30
+    assert [t["stage"] for t in result["training"]] == ["train", "recover-1", "recover-2"]
+    assert all(check["passed"] for check in result["verification"])
+    assert not (out / "work").exists()
+
+
+def test_the_folder_is_a_model(run):
+    out, _ = run
+    model = package.load(out, trust=True)
+    assert model(torch.zeros(2, 6)).shape == (2, 3)
+    assert sum(p.numel() for p in model.parameters()) == read_result(out)["cost"]["after"]["params"]
+
+
+def test_the_saved_configuration_repeats_the_run(run, home):
+    out, _ = run
+    again = home / "again"
+    sentei("prune", "--config", out / "config.yaml", "--out", again)
+    a, b = (load_file(folder / "model" / "model.safetensors") for folder in (out, again))
+    assert a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
+    assert (out / "config.yaml").read_text() == (again / "config.yaml").read_text()
+
+
+def test_an_earlier_run_is_a_model_to_prune_on(run, home):
+    out, _ = run
+    sentei(
+        "prune", out, "--trust", "--data", f"{home}/mine.py:data", "-t", "60%", "--epochs", "1",
+        "-o", home / "further",
+    )  # fmt: skip
+    before, after = (read_result(f)["cost"]["after"]["macs"] for f in (out, home / "further"))
+    assert after <= 0.6 * before
+    assert "bit for bit" in sentei("verify", home / "further", "--trust")
+
+
+def test_verify_finds_what_was_changed(run, home):
+    out, _ = run
+    assert sentei("verify", out, "--trust").count("✓") == 4
+    assert "--trust" in error("verify", out)
+    weights = out / "model" / "model.safetensors"
+    whole = weights.read_bytes()
+    try:
+        weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        assert "✗ artefact" in sentei("verify", out, "--trust", code=3)
+    finally:
+        weights.write_bytes(whole)
+    result = out / "result.json"
+    text = result.read_text()
+    content = json.loads(text)
+    name = next(iter(content["units"][0]))
+    content["units"][0][name] = "0"
+    try:
+        result.write_text(json.dumps(content))
+        assert "✗ cut" in sentei("verify", out, "--trust", code=3)
+    finally:
+        result.write_text(text)
+
+
+def test_report_compare_and_export(run, home):
+    out, _ = run
+    assert "asked for: macs at most" in sentei("report", out)
+    table = sentei("compare", out, out)
+    assert table.count("taylor, global") == 2 and widest(table) <= 80
+    assert len(json.loads(sentei("compare", out, "--json"))) == 1
+    assert "pt2" in sentei("export", out, "--to", "pt2", "--trust", "-o", home / "m.pt2")
+    assert "cannot export to 'onx'; closest: 'onnx'" in error("export", out, "--to", "onx")
+
+
+@pytest.mark.parametrize("method", ["han-magnitude", "snip", "lth-imp"])
+def test_methods_with_masks(home, method):
+    out = home / method
+    text = sentei(
+        "prune", f"{home}/mine.py:net", "-d", f"{home}/mine.py:data", "-m", method, "--sparsity",
+        "0.75", "--train-epochs", "2", "--epochs", "2", "-o", out,
+    )  # fmt: skip
+    assert "weights stay" in text and widest(text) <= 80
+    masks = load_file(out / "masks.safetensors")
+    kept = sum(int(m.sum()) for m in masks.values())
+    assert (
+        kept
+        == read_result(out)["masks"]["kept"]
+        == round(0.25 * sum(m.numel() for m in masks.values()))
+    )
+    weights = load_file(out / "model" / "model.safetensors")
+    assert all(not weights[n][~m].any() for n, m in masks.items())
+
+
+def test_a_method_that_removes_units(home):
+    out = home / "channels"
+    sentei(
+        "prune", f"{home}/mine.py:net", "-d", f"{home}/mine.py:data", "-m", "channel-l1", "-t",
+        "params=50%", "--epochs", "1", "-o", out,
+    )  # fmt: skip
+    result = read_result(out)
+    assert result["cost"]["after"]["params"] <= result["cost"]["before"]["params"] / 2
+    assert result["groups"] and result["masks"] is None
+
+
+def test_without_data_it_prunes_and_says_what_it_can(home):
+    out = home / "bare"
+    text = sentei(
+        "prune", f"{home}/mine.py:net", "--input", "1x6", "-t", "50%", "--distill", "-o", out,
+        code=1,
+    )  # fmt: skip
+    assert "--distill needs data" in text
+    text = sentei("prune", f"{home}/mine.py:net", "--input", "1x6", "-t", "50%", "-o", out)
+    assert "accuracy" not in text and read_result(out)["final"] is None
+
+
+def test_options_of_a_file_and_of_the_command_line(home):
+    file = home / "options.yaml"
+    file.write_text(
+        yaml.safe_dump({"model": f"{home}/mine.py:net", "input": "1x6", "target": {"macs": 0.5}})
+    )
+    sentei("prune", "--config", file, "-t", "params=60%", "-o", home / "yaml", "--seed", "3")
+    config = yaml.safe_load((home / "yaml" / "config.yaml").read_text())
+    assert config["target"] == {"params": 0.6} and config["seed"] == 3
+    assert config["device"] != "auto" and config["threads"] >= 1
+
+
+def test_it_is_a_function(home):
+    config = Config(model=f"{home}/mine.py:net", input="1x6", target={"macs": 0.5})
+    result = prune(config, home / "function")
+    assert result["reached"]["macs"] <= result["asked"]["macs"]
+
+
+def test_mistakes_are_one_line_and_leave_nothing(home, tmp_path):
+    model, data = f"{home}/mine.py:net", f"{home}/mine.py:data"
+    out = ("-o", tmp_path / "new")
+    for args, words in {
+        ("prune", model): "Give --out",
+        ("prune", *out): "which model?",
+        ("prune", model, *out): "how small? Give --target",
+        ("prune", model, *out, "-t", "mcas=50%"): "no budget 'mcas'; closest: 'macs'",
+        ("prune", model, *out, "-t", "macs=150%"): "above 0 and at most 1",
+        ("prune", model, *out, "-t", "50%", "-c", "tailor"): "closest: 'taylor'",
+        ("prune", model, *out, "-t", "50%", "-a", "globl"): "closest: 'global'",
+        ("prune", model, *out, "-t", "50%", "-d", data, "--heal", "merg"): "closest: 'merge'",
+        ("prune", model, *out, "-m", "snipp", "--sparsity", "0.9"): "closest: 'snip'",
+        ("prune", model, *out, "-m", "snip", "--sparsity", "0.9"): "needs data",
+        ("prune", model, *out, "-m", "snip", "-d", data): "give --sparsity",
+        ("prune", model, *out, "-m", "snip", "-d", data, "--sparsity", "1.5"): "option sparsity",
+        ("prune", model, *out, "-m", "snip", "-d", data, "--option", "x=1"): "no option 'x'",
+        ("prune", model, *out, "-t", "50%"): "what inputs does",
+        ("prune", model, *out, "-t", "50%", "--input", "1x7"): "does not run on its example",
+        ("prune", model, *out, "-t", "50%", "--set", "width"): "--set wants NAME=VALUE",
+        ("prune", model, *out, "-t", "50%", "--set", "wdith=3"): "mine.py:",
+        ("prune", "timm:resnet81", *out, "-t", "50%"): "closest: 'resnet18'",
+        ("prune", model, *out, "-t", "50%", "-d", data, "--device", "cuda:9"): "--device cuda:9",
+        ("prune", model, *out, "--resume"): "how small?",
+        ("prune", "--resume", *out): "holds no run to go on with",
+        ("prune", "--config", tmp_path / "no.yaml", *out): "no.yaml: No such file",
+        ("plan", model, "--input", "1x6", "-t", "macs=1%"): "budget out of reach",
+        ("report", tmp_path / "nowhere"): "there is no folder",
+        ("methods", "snipp"): "closest: 'snip'",
+        ("methods", "--family", "lotery"): "closest: 'lottery'",
+        ("verify", home): "holds no run",
+    }.items():
+        assert words in error(*args), args
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_yaml_file_with_mistakes(home, tmp_path):
+    file = tmp_path / "c.yaml"
+    for text, words in {
+        "model: [": "line",
+        "- a": "must hold options",
+        "model: x\ntagret: {macs: 0.5}": "no option 'tagret'; closest: 'target'",
+        "model: x\nrounds: 0": "option rounds:",
+        "target: {macs: 0.5}": "which model?",
+    }.items():
+        file.write_text(text)
+        assert words in error("prune", "--config", file, "-o", tmp_path / "o"), text
+
+
+def test_a_folder_in_use_is_left_alone(run, home, tmp_path):
+    out, _ = run
+    model = f"{home}/mine.py:net"
+    assert "holds a run already; go on with --resume" in error(
+        "prune", model, "--input", "1x6", "-t", "50%", "-o", out
+    )
+    (tmp_path / "thesis.tex").write_text("…")
+    assert "not empty ('thesis.tex')" in error(
+        "prune", model, "--input", "1x6", "-t", "50%", "-o", tmp_path
+    )
+    assert "started with other options (data, target" in error(
+        "prune", model, "-t", "30%", "--resume", "-o", out
+    )
+    assert "asked for: macs" in sentei("prune", "--resume", "-o", out)  # nothing left to do
+
+
+def test_model_files_that_misbehave(home):
+    rest = ("--input", "1x6", "-t", "50%")
+    assert "mine.py:20: RuntimeError: no luck today" in error(
+        "plan", f"{home}/mine.py:raises", *rest
+    )
+    assert "SystemExit" in error("plan", f"{home}/mine.py:leaves", *rest)
+    printed = json.loads(
+        sentei("plan", f"{home}/mine.py:prints", *rest, "--json").partition("hello")[0]
+    )
+    assert printed["reached"]["macs"] <= printed["asked"]["macs"]
+
+
+def test_debug_shows_where(home):
+    text = sentei("--debug", "plan", f"{home}/mine.py:raises", "-t", "50%", code=1)
+    assert "Traceback" in text and "no luck today" in text
