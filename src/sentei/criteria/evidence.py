@@ -17,7 +17,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sentei.batches import forward, is_batch
 from sentei.graph.axis import Axis, Concat, Dim, Fixed, resolve, units
-from sentei.graph.capture import named_parameters, unwrap
+from sentei.graph.blueprint import without_cache
+from sentei.graph.capture import named_parameters, tensors_in, unwrap
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import Group, Groups
 from sentei.structures.weights import prunable
@@ -165,14 +166,21 @@ class Evidence:
             PruneError: there is neither an example nor data.
         """
         if self.example is not None:
-            return self.example
+            return without_cache(self.model, *self.example)
         if self.data is None:
             raise PruneError("this criterion needs the inputs' shapes: give example inputs or data")
         batch = next(iter(self.batches()))
         given = batch if isinstance(batch, Mapping) else batch[0]
         if isinstance(given, Mapping):
-            return (), dict(given)
-        return (tuple(given) if isinstance(given, (tuple, list)) else (given,)), {}
+            return without_cache(self.model, (), given)
+        args = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+        return without_cache(self.model, args, {})
+
+    @staticmethod
+    def outputs_of(outputs: Any) -> list[Tensor]:
+        """The floating-point tensors of a model's outputs, without a loss among them."""
+        found = ((path, t) for path, t in tensors_in(outputs) if t.is_floating_point())
+        return [t for path, t in found if path != "loss"]
 
     def by_unit(self, group: Group, values: Mapping[str, Tensor]) -> Tensor:
         """Values given for every weight, summed over everything that goes with each unit.

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-__all__ = ["costs", "inverse_of_products", "remove", "remove_set"]
+__all__ = ["costs", "inverse_of_products", "remove", "remove_", "remove_set"]
 
 
 def costs(theta: Tensor, inverse: Tensor) -> Tensor:
@@ -36,14 +36,20 @@ def remove(theta: Tensor, inverse: Tensor, q: int) -> tuple[Tensor, Tensor]:
     >>> theta.tolist(), inverse.tolist()
     ([0.0, 0.0], [[0.0, 0.0], [0.0, 1.5]])
     """
-    column, pivot = inverse[:, q], inverse[q, q]
-    theta = theta - theta[q] / pivot * column
-    inverse = inverse - torch.outer(column, column / pivot)
+    theta, inverse = theta.clone(), inverse.clone()
+    remove_(theta, inverse, q)
+    return theta, inverse
+
+
+def remove_(theta: Tensor, inverse: Tensor, q: int) -> None:
+    """`remove` in place."""
+    column, pivot = inverse[:, q].clone(), float(inverse[q, q])
+    theta.sub_(column, alpha=float(theta[q]) / pivot)
+    inverse.addr_(column, column, alpha=-1 / pivot)
     # Exact zeros, where rounding would leave something.
     theta[q] = 0.0
     inverse[:, q] = 0.0
     inverse[q] = 0.0
-    return theta, inverse
 
 
 def remove_set(theta: Tensor, inverse: Tensor, drop: Tensor) -> tuple[Tensor, float]:

@@ -1,6 +1,7 @@
 """Card B9."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -54,6 +55,19 @@ def test_the_temperature_makes_the_softmax_even():
     assert not masks[0].equal(masks[1])
 
 
-def test_it_needs_a_loss_to_cool():
-    with pytest.raises(PruneError, match="grasp needs loss="):
-        grasp(evidence(mlp(6, 9, 3), batch(20, 6), None))
+def test_it_needs_a_loss_to_cool_or_no_cooling():
+    class Own(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = mlp(6, 9, 3)
+
+        def forward(self, x, y):
+            return SimpleNamespace(loss=F.cross_entropy(self.inner(x), y))
+
+    x, y = batch(20, 6)
+    about = evidence(Own(), {"x": x, "y": y}, None)
+    with pytest.raises(PruneError, match="give loss=, a function of"):
+        grasp(about)
+    plain = grasp(evidence(mlp(6, 9, 3), (x, y)), temperature=1)
+    for name, scores in grasp(about, temperature=1).items():
+        torch.testing.assert_close(scores, plain[name.removeprefix("inner.")])

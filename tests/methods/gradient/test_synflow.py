@@ -138,3 +138,18 @@ def test_without_shapes_there_is_nothing_to_score():
         p.data.fill_(1e200)
     with pytest.raises(PruneError, match="the flow through the network is inf"):
         weigh("synflow", evidence(deep, example=torch.zeros(1, 1)))
+
+
+def test_a_loss_among_the_outputs_does_not_flow():
+    class Both(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = mlp(4, 5, 3)
+
+        def forward(self, x):
+            out = self.inner(x)
+            return {"loss": 100 * out.square().sum(), "logits": out}
+
+    x = torch.zeros(1, 4)
+    _, total = flow(evidence(Both(), example=x))
+    assert total == flow(evidence(mlp(4, 5, 3), example=x))[1]

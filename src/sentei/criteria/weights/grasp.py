@@ -36,15 +36,19 @@ def grasp(evidence: Evidence, temperature: float = 200.0) -> dict[str, Tensor]:
     [[1.0, 4.0]]
     """
     loss = evidence.loss
-    if loss is None:
-        raise PruneError("grasp needs loss=, a function of (outputs, targets), not outputs.loss")
+    if loss is None and temperature != 1:
+        raise PruneError(
+            "grasp divides outputs by a temperature before the loss: give loss=, a function of "
+            "(outputs, targets), or temperature=1 for a model that gives its own loss"
+        )
 
     def cooled(outputs: Tensor, targets: Tensor) -> Tensor:
         if not isinstance(outputs, Tensor):
             raise PruneError(f"grasp needs a model that gives one tensor; got {type(outputs)}")
         return loss(outputs / temperature, targets)
 
-    evidence = replace(evidence, loss=cooled)
+    if temperature != 1:
+        evidence = replace(evidence, loss=cooled)
     grads = gradient(evidence, batch_statistics=True)
     product = hessian_times(evidence, grads, batch_statistics=True)
     return {n: w.detach() * product[n] for n, w in evidence.weights.items()}

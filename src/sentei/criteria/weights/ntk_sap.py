@@ -14,7 +14,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from sentei.criteria.evidence import Evidence
-from sentei.graph.capture import tensors_in
 from sentei.graph.errors import PruneError
 
 __all__ = ["fresh_weights", "kernel_change", "ntk_sap"]
@@ -85,8 +84,8 @@ def kernel_change(
     }
     one = functional_call(model, {n: gates[n] * w.detach() for n, w in weights.items()}, *call)
     two = functional_call(model, {n: gates[n] * w for n, w in moved.items()}, *call)
-    pairs = zip(tensors_in(one), tensors_in(two), strict=True)
-    terms = [(a - b).square().sum() for (_, a), (_, b) in pairs if a.is_floating_point()]
+    pairs = zip(Evidence.outputs_of(one), Evidence.outputs_of(two), strict=True)
+    terms = [(a - b).square().sum() for a, b in pairs]
     if not terms:
         raise PruneError("ntk-sap: the model gives no floating-point output")
     return torch.stack(terms).sum()

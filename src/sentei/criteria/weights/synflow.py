@@ -11,7 +11,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from sentei.criteria.evidence import Evidence
-from sentei.graph.capture import tensors_in
 from sentei.graph.errors import PruneError
 
 __all__ = ["flow", "synflow"]
@@ -64,7 +63,7 @@ def flow(evidence: Evidence) -> tuple[dict[str, Tensor], float]:
     with evidence.differentiable():
         outputs = functional_call(model, {**values, **buffers}, args, kwargs)
         total = sum(
-            (t.double().sum() for _, t in tensors_in(outputs) if t.is_floating_point()),
+            (t.double().sum() for t in evidence.outputs_of(outputs)),
             torch.zeros((), dtype=torch.float64),
         )
         if not isinstance(total, Tensor) or not total.requires_grad:

@@ -14,7 +14,7 @@ from sentei.graph.capture import unwrap
 from sentei.graph.errors import PruneError, closest
 from sentei.methods.base import method
 from sentei.methods.setting import Setting
-from sentei.recovery.surgeon import costs, remove
+from sentei.recovery.surgeon import costs, remove_
 from sentei.structures import Masks
 
 __all__ = ["obs"]
@@ -90,7 +90,7 @@ def obs(
                 inverse = _inverse(_matrix(evidence, trained, curvature), ~gone, damping, curvature)
             cost = costs(theta, inverse).masked_fill(~removable | gone, torch.inf)
             q = int(cost.argmin())
-            theta, inverse = remove(theta, inverse, q)
+            remove_(theta, inverse, q)
             gone[q] = True
             # What went before has zeros in the inverse, and stays zero to the last bit.
             theta[gone] = 0.0
