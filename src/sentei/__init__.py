@@ -14,6 +14,7 @@ from sentei.allocation import Target
 from sentei.along import prune_along
 from sentei.export import Exported, export
 from sentei.graph.errors import PruneError
+from sentei.graph.experts import delete_experts, experts
 from sentei.graph.groups import analyze
 from sentei.graph.layers import delete_layer, insert_layer, layers, replace_layer
 from sentei.graph.rules import rule
@@ -37,8 +38,10 @@ __all__ = [
     "Target",
     "__version__",
     "analyze",
+    "delete_experts",
     "delete_layer",
     "delete_units",
+    "experts",
     "export",
     "insert_layer",
     "layers",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from sentei.graph.blueprint import (
@@ -55,6 +56,14 @@ def all_or_nothing(*models: nn.Module) -> Iterator[None]:
                 target.clear()
                 target.update(saved)
         raise
+
+
+def forget(optimizer: torch.optim.Optimizer, gone: set[int]) -> None:
+    """Drop parameters, by id, from the groups and the state of an optimiser."""
+    for group in optimizer.param_groups:
+        group["params"] = [p for p in group["params"] if id(p) not in gone]
+    for parameter in [p for p in optimizer.state if id(p) in gone]:
+        del optimizer.state[parameter]
 
 
 def submodule(model: nn.Module, name: str) -> nn.Module:

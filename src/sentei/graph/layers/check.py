@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,7 +35,7 @@ from sentei.graph.verify import (
     outputs_differ,
 )
 
-__all__ = ["Before", "check_runs", "compare", "silenced"]
+__all__ = ["Before", "check_runs", "compare", "referenced", "silenced"]
 
 
 def check_runs(
@@ -101,14 +101,19 @@ class Before:
 
 
 def silenced(model: nn.Module, layer: Layer, seen: Seen, call: Arguments) -> Before:
-    """The original with the branches times zero; with other weights as well, where its own hide
-    what the branches add (a last layer of zeros)."""
+    """The original with the branches times zero."""
+    return referenced(model, lambda: _silence(model, layer, seen, call))
+
+
+def referenced(model: nn.Module, silence: Callable[[], Reference]) -> Before:
+    """What `silence` finds; with other weights as well, where the model's own hide what is
+    silenced (a last layer of zeros)."""
     parameters = dict(model.named_parameters())
-    reference = _silence(model, layer, seen, call)
+    reference = silence()
     for attempt in range(0 if reference.tells else ATTEMPTS):
         weights = perturbed(model, attempt)
         with substituted(parameters, weights):
-            second = _silence(model, layer, seen, call)
+            second = silence()
         if second.tells:
             reference = replace(reference, second=replace(second, weights=weights))
             break

@@ -15,6 +15,7 @@ from sentei.graph.groups import call_arguments
 from sentei.graph.history import Gone
 from sentei.graph.layers.change import (
     all_or_nothing,
+    forget,
     put,
     resize,
     submodule,
@@ -121,16 +122,8 @@ def delete_layer(
         if before is not None:
             layer = replace(layer, verification=compare(model, before, name, call))
     if optimizer is not None:
-        _forget(optimizer, had - {id(p) for p in model.parameters()})
+        forget(optimizer, had - {id(p) for p in model.parameters()})
     return layer
-
-
-def _forget(optimizer: torch.optim.Optimizer, gone: set[int]) -> None:
-    """Drop parameters, by id, from the groups and the state of an optimiser."""
-    for group in optimizer.param_groups:
-        group["params"] = [p for p in group["params"] if id(p) not in gone]
-    for parameter in [p for p in optimizer.state if id(p) in gone]:
-        del optimizer.state[parameter]
 
 
 def insert_layer(
