@@ -3,13 +3,13 @@ from benchmarks.claims.before import DEEP, DEEP_RECIPE, masks_of, trained
 from benchmarks.claims.h0 import setting
 from sentei.allocation.weights import select
 from sentei.criteria.weights import weigh
-from sentei.methods.gradient.samples import scoring_batch
+from sentei.methods.gradient.samples import scoring_batches
 
 
 def lowest(seed: int, density: float):
     """The mask with GraSP's sign turned round."""
     given = setting(seed, starts="initial")
-    scores = weigh("grasp", given.evidence([scoring_batch(given, 100)]))
+    scores = weigh("grasp", given.evidence(scoring_batches(given, 100)))
     return select({n: -s for n, s in scores.items()}, density)
 
 

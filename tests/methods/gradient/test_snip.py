@@ -10,7 +10,7 @@ from sentei.criteria.weights import weigh
 from sentei.criteria.weights.snip import connection_sensitivity
 from sentei.graph.errors import PruneError
 from sentei.methods import Setting
-from sentei.methods.gradient.samples import scoring_batch
+from sentei.methods.gradient.samples import scoring_batches
 from tests.methods.gradient.nets import batch, convnet, evidence, mlp
 
 
@@ -71,9 +71,15 @@ def test_one_example_is_too_few_for_batch_norm():
 def test_the_scoring_batch_has_equally_many_of_each_class():
     x, _ = batch(90, 6)
     y = torch.cat([torch.zeros(60), torch.ones(20), torch.full((10,), 2.0)]).long()
-    drawn, labels = scoring_batch(Setting(mlp(6, 4, 3), (x, y)), 24)
+    [(drawn, labels)] = scoring_batches(Setting(mlp(6, 4, 3), (x, y)), 24)
     assert labels.bincount().tolist() == [8, 8, 8]
     positions = [(x == row).all(1).nonzero().item() for row in drawn]
     assert torch.equal(y[positions], labels)
-    few = scoring_batch(Setting(mlp(6, 4, 3), (x, y)), 60)[1]
+    [(_, few)] = scoring_batches(Setting(mlp(6, 4, 3), (x, y)), 60)
     assert few.bincount().tolist() == [30, 20, 10]
+
+
+def test_data_in_batches_gives_as_many_as_it_takes():
+    data = [batch(10, 6, seed=seed) for seed in range(5)]
+    got = scoring_batches(Setting(mlp(6, 4, 3), data), 24)
+    assert [len(y) for _, y in got] == [10, 10, 10]

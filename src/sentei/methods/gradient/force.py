@@ -7,7 +7,7 @@ from torch import Tensor
 from sentei.criteria.derivatives import gradient
 from sentei.methods.base import method
 from sentei.methods.gradient.progressive import progressive
-from sentei.methods.gradient.samples import scoring_batch
+from sentei.methods.gradient.samples import scoring_batches
 from sentei.methods.setting import Setting
 from sentei.structures import Masks
 
@@ -80,7 +80,7 @@ def grasp_it(
 
 def _gradients(setting: Setting, samples: int):
     # The same batch in every round: scores change with the mask, not with the lot.
-    evidence = setting.evidence([scoring_batch(setting, samples)])
+    evidence = setting.evidence(scoring_batches(setting, samples))
     return lambda: gradient(evidence, batch_statistics=True)
 
 

@@ -4,7 +4,7 @@ from sentei.allocation.weights import select
 from sentei.criteria.weights import weigh
 from sentei.criteria.weights.grasp import grasp as saliency
 from sentei.methods.base import method
-from sentei.methods.gradient.samples import scoring_batch
+from sentei.methods.gradient.samples import scoring_batches
 from sentei.methods.setting import Setting
 from sentei.structures import Masks
 
@@ -34,7 +34,7 @@ def grasp(setting: Setting, *, samples: int = 100, temperature: float = 200.0) -
     paper's code scores linear layers with Xavier-normal weights of their own; here the network is
     scored as it is, and as it will be trained.
     """
-    evidence = setting.evidence([scoring_batch(setting, samples)])
+    evidence = setting.evidence(scoring_batches(setting, samples))
     masks = select(weigh(partial(saliency, temperature=temperature), evidence), setting.keep)
     masks.apply_(setting.model)
     setting.train(masks=masks)

@@ -1,4 +1,4 @@
-"""The batch that methods before training look at."""
+"""The examples that methods before training look at."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import torch
 from sentei.batches import Batch, in_memory
 from sentei.methods.setting import Setting
 
-__all__ = ["scoring_batch"]
+__all__ = ["scoring_batches"]
 
 
-def scoring_batch(setting: Setting, samples: int) -> Batch:
-    """One batch of at most `samples` examples, drawn by the setting's seed.
+def scoring_batches(setting: Setting, samples: int) -> list[Batch]:
+    """`samples` training examples drawn by the setting's seed, or all there are.
 
     Of labelled examples in memory equally many come from each class (one more from the first few,
-    where it does not come out even), as far as there are so many. Data that brings its own batches
-    gives its first one.
+    where it does not come out even), as far as there are so many, in one batch. Data that brings
+    its own batches gives as many whole ones as it takes.
     """
     setting.need_data()
     if not in_memory(setting.data):
-        return setting.examples(1)[0]
+        return setting.examples(samples)
     x, y = setting.data
     if y.dim() != 1 or y.is_floating_point():
-        return setting.examples(samples)[0]
+        return setting.examples(samples)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(setting.seed))
     chosen = _balanced(y[order.to(y.device)].cpu(), samples)
     index = order[chosen]
-    return x[index.to(x.device)], y[index.to(y.device)]
+    return [(x[index.to(x.device)], y[index.to(y.device)])]
 
 
 def _balanced(labels: torch.Tensor, samples: int) -> torch.Tensor:

@@ -1,7 +1,7 @@
 from sentei.allocation.weights import select
 from sentei.criteria.weights import weigh
 from sentei.methods.base import method
-from sentei.methods.gradient.samples import scoring_batch
+from sentei.methods.gradient.samples import scoring_batches
 from sentei.methods.setting import Setting
 from sentei.structures import Masks
 
@@ -29,7 +29,7 @@ def snip(setting: Setting, *, samples: int = 100) -> Masks:
     each class; keep the highest of the whole network, then train (eq. 4-6). The paper's code also
     masks biases and has an L2 term on the weights that stay; here the recipe's weight decay.
     """
-    evidence = setting.evidence([scoring_batch(setting, samples)])
+    evidence = setting.evidence(scoring_batches(setting, samples))
     masks = select(weigh("snip", evidence), setting.keep)
     masks.apply_(setting.model)
     setting.train(masks=masks)
