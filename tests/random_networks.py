@@ -281,6 +281,36 @@ def squeeze(block: Block, place: Place) -> Built:
     return module, place.channels
 
 
+class Pooled(nn.Module):
+    """Means over channels, read by what takes up their denominator, or by what does not."""
+
+    def __init__(self, stem: nn.Module, place: Place, width: int, how: int):
+        super().__init__()
+        self.stem, self.dim, self.how = stem, place.dim, how % 5
+        self.read = place.point(2 if self.how == 2 else 1, width)
+        self.wide = place.point(place.channels, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.tanh(self.stem(x))
+        if self.how == 1:
+            mean = y.sum(self.dim, keepdim=True) / y.shape[self.dim]
+        else:
+            mean = y.mean(self.dim, keepdim=True)
+        if self.how == 2:
+            mean = torch.cat([mean, y.amax(self.dim, keepdim=True)], self.dim)
+        if self.how == 3:
+            mean = (mean + 0.3).sigmoid()
+        if self.how == 4:
+            return self.wide(x) + self.read(torch.relu(-2 * mean)) + self.read(mean)
+        return self.wide(x) * torch.sigmoid(self.read(mean))
+
+
+@leaf()
+def pooled(block: Block, place: Place) -> Built:
+    stem = place.point(place.channels, 3 + block.width)
+    return Pooled(stem, place, block.width, block.pick), block.width
+
+
 class Shuffle(nn.Module):
     """Channel shuffle; the sizes of the view are stored or taken from the input."""
 
