@@ -1,10 +1,11 @@
-"""Layer densities from shapes alone: card A7's exact tests of ERK."""
+"""Counts of weights: card A7's exact tests of ERK, and the choice of the best k."""
 
 from math import prod
 
 import pytest
+import torch
 
-from sentei.allocation.weights import counts, erk
+from sentei.allocation.weights import counts, erk, top
 
 MLP = {"1": (300, 64), "3": (100, 300), "5": (10, 100)}
 
@@ -25,3 +26,14 @@ def test_the_budget_is_met_and_no_layer_exceeds_one(density):
     assert sum(d * prod(shapes[n]) for n, d in found.items()) == pytest.approx(density * size)
     assert all(0 < d <= 1 + 1e-12 for d in found.values())
     assert found["3"] <= found["1"] <= found["5"]  # larger layers are sparser
+
+
+def test_the_best_k_are_those_of_a_stable_sort():
+    torch.manual_seed(0)
+    for _ in range(200):
+        scores = torch.randint(5, (6, 7)).float()  # many are equal
+        scores[torch.rand(6, 7) < 0.1] = -torch.inf
+        k = int(torch.randint(43, ()))
+        want = torch.ones(42, dtype=torch.bool)
+        want[scores.flatten().argsort(stable=True)[: 42 - k]] = False
+        assert torch.equal(top(scores, k), want.view(6, 7))

@@ -1,10 +1,12 @@
 """Lottery tickets, supermasks, and training that stays sparse throughout."""
 
 from sentei.methods.base import Method
+from sentei.methods.lottery.bert_tickets import bert_tickets
 from sentei.methods.lottery.early_bird import early_bird
 from sentei.methods.lottery.edge_popup import edge_popup
 from sentei.methods.lottery.learned_supermask import learned_supermask
 from sentei.methods.lottery.lr_rewind import lr_rewind
+from sentei.methods.lottery.lth_generative import lth_generative
 from sentei.methods.lottery.lth_imp import lth_imp
 from sentei.methods.lottery.lth_rewind import lth_rewind
 from sentei.methods.lottery.rethinking_value import rethinking_value
@@ -26,6 +28,8 @@ LOTTERY: dict[str, Method] = {
     "learned-supermask": learned_supermask,
     "edge-popup": edge_popup,
     "rst": rst,
+    "lth-generative": lth_generative,
+    "bert-tickets": bert_tickets,
     "ugs": ugs,
     "refill": refill,
     "refill-plus": refill_plus,

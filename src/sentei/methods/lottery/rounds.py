@@ -7,7 +7,7 @@ it reaches what the dense network reaches.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
@@ -16,17 +16,18 @@ from torch import Tensor
 
 from sentei.allocation.weights import top
 from sentei.graph.errors import PruneError
+from sentei.hooks.base import Hook
 from sentei.hooks.snapshot import Snapshot
 from sentei.methods.setting import Setting, State
 from sentei.structures import Masks
 
-__all__ = ["Score", "Ticket", "cut", "large_final", "path", "search", "step_of"]
+__all__ = ["Score", "Ticket", "Trainer", "cut", "large_final", "path", "search", "step_of"]
 
 Score = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], dict[str, Tensor]]
 """(weights at the rewinding point, weights after training) -> scores; larger is worth more."""
 
-Trainer = Callable[[Setting, Masks | None, int], None]
-"""(setting, masks to hold, step to start at): trains `setting.model` to the end."""
+Trainer = Callable[[Setting, list[Hook], Masks | None, int], None]
+"""(setting, hooks, masks to hold, step to start at): trains `setting.model` to the end."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def cut(
     scores: Mapping[str, Tensor],
     masks: Masks,
     densities: Mapping[str, float],
-    scope: str = "layer",
+    scope: str | Mapping[str, str] = "layer",
     density: float | None = None,
 ) -> Masks:
     """The best of the weights that are alive; what is gone never returns.
@@ -111,7 +112,8 @@ def cut(
     Args:
         scores: parameter name -> scores; larger is worth more.
         densities: by parameter, of all its weights.
-        scope: "layer" keeps these densities inside each parameter, "global" ranks all together.
+        scope: "layer" keeps these densities inside each parameter, "global" ranks all together;
+            or parameter name -> group, to rank inside groups.
         density: of all weights; as `densities` say by default. The count is `round(density * N)`.
     Raises:
         PruneError: an unknown scope.
@@ -120,17 +122,23 @@ def cut(
     >>> cut({"w": torch.tensor([3., 1., 9., 2.])}, masks, {"w": 0.5})["w"].tolist()
     [True, False, False, True]
     """
-    exact = {n: densities[n] * m.numel() for n, m in masks.items()}
+    if isinstance(scope, str):
+        if scope not in ("layer", "global"):
+            raise PruneError(f"scope is 'layer' or 'global'; got {scope!r}")
+        scope = {n: n if scope == "layer" else "" for n in masks}
+    groups: dict[str, list[str]] = {}
+    for name in masks:
+        groups.setdefault(scope[name], []).append(name)
+    exact = {g: sum(densities[n] * masks[n].numel() for n in names) for g, names in groups.items()}
+    alive = {g: sum(int(masks[n].sum()) for n in names) for g, names in groups.items()}
     total = round(sum(exact.values()) if density is None else density * masks.total)
-    alive = {n: s.double().masked_fill(~masks[n], -math.inf) for n, s in scores.items()}
-    if scope == "global":
-        flat = top(torch.cat([alive[n].flatten() for n in masks]), total)
-        parts = flat.split([m.numel() for m in masks.values()])
-        return Masks({n: p.view_as(m) for p, (n, m) in zip(parts, masks.items(), strict=True)})
-    if scope != "layer":
-        raise PruneError(f"scope is 'layer' or 'global'; got {scope!r}")
-    kept = _quotas(exact, {n: int(m.sum()) for n, m in masks.items()}, total)
-    return Masks({n: top(alive[n], kept[n]) for n in masks})
+    kept = _quotas(exact, alive, total)
+    found: dict[str, Tensor] = {}
+    for group, names in groups.items():
+        standing = [scores[n].double().masked_fill(~masks[n], -math.inf).flatten() for n in names]
+        parts = top(torch.cat(standing), kept[group]).split([len(s) for s in standing])
+        found |= {n: part.view_as(masks[n]) for n, part in zip(names, parts, strict=True)}
+    return Masks({n: found[n] for n in masks})
 
 
 def _quotas(exact: Mapping[str, float], alive: Mapping[str, int], total: int) -> dict[str, int]:
@@ -174,10 +182,11 @@ def search(
     setting: Setting,
     densities: list[dict[str, float]],
     *,
-    scope: str = "layer",
+    scope: str | Mapping[str, str] = "layer",
     step: int = 0,
     score: Score = large_final,
     rewind: bool = True,
+    names: Iterable[str] | None = None,
     trainer: Trainer | None = None,
 ) -> Ticket:
     """Iterative pruning: train densely, then for each round prune, rewind, train on.
@@ -190,34 +199,29 @@ def search(
         scope: see `cut`.
         step: k, the step to rewind to.
         rewind: False keeps the trained weights and rewinds the schedule alone.
+        names: of the weights to prune; all of the setting's by default.
         trainer: how to train, where `setting.train` is not it.
     """
     setting.need_data()
-    names = list(setting.weights)
+    chosen = list(setting.weights if names is None else names)
     train = trainer or _train
     kept = Snapshot(step)
-    if trainer is None:
-        setting.train([kept])
-        start: State = kept.state
-    else:
-        if step:
-            raise PruneError("a training of its own can only be rewound to its beginning")
-        start = setting.state()
-        train(setting, None, 0)
+    train(setting, [kept], None, 0)
+    start: State = kept.state
     dense = setting.state()
-    masks = Masks.full(setting.weights)
+    masks = Masks.full({n: setting.weights[n] for n in chosen})
     history: list[Masks] = []
     asked = setting.keep if setting.density is not None else None
     for number, share in enumerate(densities, 1):
         last = number == len(densities)
-        final = {n: w.detach() for n, w in setting.weights.items()}
-        scores = score({n: start[n] for n in names}, final)
+        final = {n: setting.weights[n].detach() for n in chosen}
+        scores = score({n: start[n] for n in chosen}, final)
         masks = cut(scores, masks, share, scope, asked if last else None)
         history.append(masks)
         setting.rewind(start if rewind else setting.state(), masks)
-        train(setting, masks, step)
+        train(setting, [], masks, step)
     return Ticket(masks, start, step, dense, tuple(history))
 
 
-def _train(setting: Setting, masks: Masks | None, start: int) -> None:
-    setting.train(masks=masks, start=start)
+def _train(setting: Setting, hooks: list[Hook], masks: Masks | None, start: int) -> None:
+    setting.train(hooks, masks=masks, start=start)
