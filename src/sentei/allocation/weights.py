@@ -33,7 +33,7 @@ def top(scores: Tensor, k: int) -> Tensor:
     flat = scores.flatten()
     if k in (0, flat.numel()):
         return torch.full_like(scores, k > 0, dtype=torch.bool)
-    # Masks are chosen at every step of some trainings: selection is many times quicker than sorting.
+    # Some trainings choose masks at every step: selection is many times quicker than sorting.
     least = flat.kthvalue(flat.numel() - k + 1).values
     mask = flat > least
     equal = (flat == least).nonzero().flatten()
