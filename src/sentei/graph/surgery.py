@@ -220,8 +220,7 @@ def apply(model: nn.Module, surgery: Surgery, transaction: _Transaction | None =
             if transaction is not None:
                 transaction.slice_state(tensor, positions)
             gradient = tensor.grad
-            tensor.grad = None
-            tensor.data = new[id(tensor)]
+            renew(tensor, new[id(tensor)])
             if gradient is not None:
                 tensor.grad = _select(gradient, positions)
     for module in model.modules():
@@ -240,6 +239,20 @@ def apply(model: nn.Module, surgery: Surgery, transaction: _Transaction | None =
         for attribute, size in stock_attributes(module).items():
             if vars(module)[attribute] != size:
                 vars(module)[attribute] = size
+
+
+def renew(parameter: nn.Parameter, data: Tensor) -> None:
+    """Give a parameter other data, of another shape maybe, without a gradient.
+
+    While anything of an earlier graph lives (the last loss, a DDP wrapper), autograd keeps the node
+    that adds up the parameter's gradient, with the old shape, and the next backward pass would
+    refuse the new one. Only another type of data makes it forget that node.
+    """
+    parameter.grad = None
+    if parameter.shape != data.shape:
+        other = torch.float16 if parameter.dtype is not torch.float16 else torch.float32
+        parameter.data = torch.empty(0, dtype=other, device=parameter.device)
+    parameter.data = data
 
 
 def _select(tensor: Tensor, positions: Mapping[int, Tensor]) -> Tensor:
@@ -278,21 +291,12 @@ class _Transaction:
         if state:
             self.state.append((state, dict(state)))
             for key, value in state.items():
-                if isinstance(value, Tensor) and value.dim() == parameter.dim():
-                    # Factored statistics (Adafactor) have width 1 where they were summed up.
-                    state[key] = _select(
-                        value,
-                        {
-                            d: k
-                            for d, k in positions.items()
-                            if value.shape[d] == parameter.shape[d]
-                        },
-                    )
+                if isinstance(value, Tensor) and value.dim():
+                    state[key] = _select(value, _positions_of(key, value, parameter, positions))
 
     def rollback(self) -> None:
         for parameter, data, gradient in self.parameters:
-            parameter.grad = None
-            parameter.data = data
+            renew(parameter, data)
             parameter.grad = gradient
         for module, kind, state, buffers in self.modules:
             if type(module) is not kind:
@@ -313,6 +317,32 @@ class _Transaction:
         for live, before in self.state:
             live.clear()
             live.update(before)
+
+
+def _positions_of(
+    key: str, value: Tensor, parameter: nn.Parameter, positions: Mapping[int, Tensor]
+) -> dict[int, Tensor]:
+    """The positions to keep of a tensor that an optimiser holds for a parameter.
+
+    It has the parameter's shape; or, factored (Adafactor), width 1 in a dimension that was summed
+    up, or not that dimension at all.
+
+    Raises:
+        PruneError: it has another shape: what its numbers belong to cannot be told.
+    """
+    ours, whole = tuple(value.shape), tuple(parameter.shape)
+    if len(ours) == len(whole) and all(a in (1, b) for a, b in zip(ours, whole, strict=True)):
+        return {d: kept for d, kept in positions.items() if ours[d] == whole[d]}
+    fits = [d for d in range(len(whole)) if whole[:d] + whole[d + 1 :] == ours]
+    # Of a square matrix, the shape does not tell rows from columns; the name does.
+    named = {"row": len(whole) - 1, "col": len(whole) - 2}
+    fits = [d for word, d in named.items() if word in key and d in fits] or fits
+    if len(fits) == 1:
+        return {d - (d > fits[0]): kept for d, kept in positions.items() if d != fits[0]}
+    raise PruneError(
+        f"the optimizer's {key!r} of shape {list(ours)} cannot follow a parameter of shape "
+        f"{list(whole)}; prune without optimizer=, and make a new one for the pruned model"
+    )
 
 
 def _config_states(model: nn.Module) -> list[tuple[Any, Any]]:

@@ -18,7 +18,7 @@ from sentei.graph.errors import PruneError
 from sentei.graph.history import history
 from sentei.graph.layers.change import all_or_nothing, take_out
 from sentei.graph.stock import STAND_INS
-from sentei.graph.surgery import Surgery, _Transaction, apply
+from sentei.graph.surgery import Surgery, _Transaction, apply, renew
 from sentei.graph.tape import AttributeKey
 from sentei.storage.files import RECIPE, WEIGHTS, few, locate, quoted, regular, sha256
 from sentei.storage.saving import dtype_name, names_of, stored_names
@@ -353,8 +353,7 @@ def _fill(model: nn.Module, weights: dict[str, Tensor]) -> None:
         # A tensor that was never cut keeps the memory layout it was built with.
         value = torch.empty_like(tensor.detach()).copy_(stored)
         if kind == "parameter":
-            tensor.grad = None
-            tensor.data = value
+            renew(tensor, value)
         else:
             new[id(tensor)] = value
     for module in model.modules():

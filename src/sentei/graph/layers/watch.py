@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
+from torch.nn.modules import module as hooks
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from sentei.graph.capture import _Recorder, capture, tensors_in
@@ -110,13 +107,15 @@ def watch(model: nn.Module, call: Arguments) -> Seen:
             )
         )  # fmt: skip
 
-    before = register_module_forward_pre_hook(enter)
-    after = register_module_forward_hook(leave, with_kwargs=True)
+    before = hooks.register_module_forward_pre_hook(enter)
+    after = hooks.register_module_forward_hook(leave, with_kwargs=True)
     try:
         tape = capture(model, *call)
     finally:
         before.remove()
         after.remove()
+        # torch forgets to: one entry more a call, and torch.compile warns of hooks ever after.
+        hooks._global_forward_hooks_with_kwargs.pop(after.id, None)
     return Seen(model, tape, calls)
 
 
