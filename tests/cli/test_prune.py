@@ -38,7 +38,7 @@ def test_a_run_says_what_it_does_and_keeps_it(run):
     stages = [line.split()[0] for line in text.partition("\n\n")[0].splitlines() if line[0] != " "]
     assert stages == [
         "model", "data", "train", "baseline", "prune", "pruned", "recover", "prune", "pruned",
-        "recover", "final", "save", "verify", "time",
+        "recover", "final", "save", "verify", "time", "report",
     ], text  # fmt: skip
     assert widest(text) <= 80
     result = read_result(out)

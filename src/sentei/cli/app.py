@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
+import logging
 import os
 import signal
 import sys
@@ -38,9 +40,9 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         debug = bool(ctx.params.get("debug"))
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _logs_restored():
                 if not debug:
-                    warnings.simplefilter("ignore")
+                    _hush()
                 return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             _complain(str(stop) or "stopped", "")
@@ -62,6 +64,23 @@ class _Group(TyperGroup):
                 raise  # usage errors: typer prints them
             words = f"{type(error).__name__}: {error}"
             _fail(error, f"{words} (sentei --debug … shows where)", debug, BUG)
+
+
+@contextlib.contextmanager
+def _logs_restored() -> Any:
+    level = logging.root.manager.disable
+    try:
+        yield
+    finally:
+        logging.disable(level)
+
+
+def _hush() -> None:
+    """Libraries' warnings, logs and bars are for those who debug."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    for name in ("HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(name, "1")
 
 
 def _differs(error: BaseException) -> bool:
@@ -529,8 +548,8 @@ def prune_command(
         raise
     from sentei.cli.comparing import summary
 
-    screen.print()
-    screen.print(summary(result))
+    print()
+    show.put(screen, summary(result))
 
 
 @_command("plan", "Pruning")
@@ -572,7 +591,7 @@ def plan_command(
     if json_:
         _json(plan_json(result))
     else:
-        show.console().print(plan_table(result))
+        show.put(show.console(), plan_table(result))
 
 
 @_command("inspect", "Looking")
@@ -606,7 +625,7 @@ def inspect_command(
     if json_:
         _json(found.to_json())
     else:
-        show.console().print(found)
+        show.put(show.console(), found)
 
 
 @_command("sensitivity", "Looking")
@@ -656,7 +675,7 @@ def sensitivity_command(
         examples=examples,
     )  # fmt: skip
     screen = show.console()
-    screen.print(sensitivity_table(found))
+    show.put(screen, sensitivity_table(found))
     screen.print(f"\npicture: {picture}\nfigures: {picture.with_suffix('.json')}", soft_wrap=True)
 
 
@@ -686,9 +705,8 @@ def report_command(
 
     result, page = report(folder)
     screen = show.console()
-    screen.print(summary(result))
-    if page is not None:
-        screen.print(f"page: {page}", soft_wrap=True)
+    show.put(screen, summary(result))
+    screen.print(f"page: {page}", soft_wrap=True)
 
 
 @_command("export", "Results")
@@ -708,7 +726,7 @@ def export_command(
     from sentei.cli.exporting import export
 
     place = export(folder, to, out, trust=bool(trust))
-    show.console().print(f"{place}", soft_wrap=True)
+    show.put(show.console(), show.escape(str(place)))
 
 
 @_command("compare", "Results")
@@ -723,7 +741,7 @@ def compare_command(
     if json_:
         _json(results)
     else:
-        show.console().print(comparison(folders, results))
+        show.put(show.console(), comparison(folders, results))
 
 
 @_command("methods", "Looking")
@@ -748,13 +766,13 @@ def methods_command(
         if json_:
             _json(method_facts(found))
         else:
-            show.console().print(method_details(found))
+            show.put(show.console(), method_details(found))
         return
     listed = methods(family)
     if json_:
         _json([method_facts(m) for m in listed])
     else:
-        show.console().print(methods_table(listed))
+        show.put(show.console(), methods_table(listed))
 
 
 @_command("doctor", "Looking")
@@ -766,4 +784,4 @@ def doctor_command(json_: Json = False) -> None:
     if json_:
         _json(found)
     else:
-        show.console().print(doctor_table(found))
+        show.put(show.console(), doctor_table(found))

@@ -16,16 +16,16 @@ from sentei.cli.folder import Facts, read_result
 __all__ = ["compare", "comparison", "report", "summary"]
 
 
-def report(folder: str | os.PathLike[str]) -> tuple[Facts, Path | None]:
-    """The figures of a finished run, and its page written anew where that can be done.
+def report(folder: str | os.PathLike[str]) -> tuple[Facts, Path]:
+    """The figures of a finished run, and its page, written anew.
 
     Raises:
         PruneError: there is no finished run in the folder.
     """
-    from sentei.cli.pruning import write_report
+    from sentei.report import write
 
     result = read_result(folder)
-    return result, write_report(Path(folder))
+    return result, write(folder)
 
 
 def compare(folders: Sequence[str | os.PathLike[str]]) -> list[Facts]:
@@ -81,7 +81,16 @@ def summary(result: Facts) -> Lines:
             show.percent(time["after"], time["before"]),
         )
     )
-    rows.append(("stored", "", show.amount("stored", result["stored"]), ""))
+    stored = result["stored"]
+    whole = old.get("bytes")
+    rows.append(
+        (
+            "stored",
+            "" if whole is None else show.amount("stored", whole),
+            show.amount("stored", stored),
+            "" if whole is None else show.percent(stored, whole),
+        )
+    )
     made = show.table(("", "before", "after", "left"), rows, right=(1, 2, 3))
     lines: list[Any] = [made]
     if asked:

@@ -103,7 +103,7 @@ class Inspection:
         params, macs = carried(self.groups.costs.params), carried(self.groups.costs.macs)
         rows = [
             (
-                show.elide(g.name, 32), g.kind.replace("block width", "width"), str(g.size),
+                show.elide(g.name, 28), g.kind.replace("block width", "width"), str(g.size),
                 show.short(params.get(g.dim, 0)), show.short(macs.get(g.dim, 0)), _notes(g),
             )
             for g in self.groups.values()

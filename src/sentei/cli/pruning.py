@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import importlib
 import math
 import os
 import platform
@@ -42,12 +41,14 @@ from sentei.methods import Setting, apply, by_name
 from sentei.recovery import compensate, merge, recalibrate, reconstruct
 from sentei.recovery.resumable import train_resumably
 from sentei.recovery.train import Log, Recipe
+from sentei.report import describe, layer_seconds
+from sentei.report import write as write_page
 from sentei.storage.checkpoint import load_checkpoint, save_checkpoint
 from sentei.storage.recipe import encode
 from sentei.tasks import evaluate
 
 __all__ = ["HEALS", "Quiet", "Talking", "answers", "calibration", "check", "facts_of", "inputs",
-           "prune", "round_target", "write_report"]  # fmt: skip
+           "prune", "round_target"]  # fmt: skip
 
 
 class Quiet:
@@ -576,8 +577,17 @@ class _Work:
         def do() -> Facts:
             small = self._load(self.run.folder / MODEL)
             whole = self.opened.before()
-            before, after = WallClock().models([whole, small], self.opened.call())
-            return {"before": before, "after": after, "threads": torch.get_num_threads()}
+            call = self.opened.call()
+            before, after = WallClock().models([whole, small], call)
+            groups = sentei.analyze(whole, **inputs(self.opened), protect=self.config.protect)
+            widths = {name: width["after"] for name, width in groups_of(self.run).items()}
+            return {
+                "before": before,
+                "after": after,
+                "threads": torch.get_num_threads(),
+                "layers": layer_seconds([whole, small], call),
+                "network": describe(groups, {n: w for n, w in widths.items() if n in groups}),
+            }
 
         facts = self.run.once("time", do)
         self.report.line(
@@ -592,19 +602,8 @@ class _Work:
     def _finish(self) -> Facts:
         result = result_of(self.run, self.opened)
         self.run.finish(result)
-        written = write_report(self.run.folder)
-        if written is not None:
-            self.report.line("report", str(written))
+        self.report.line("report", str(write_page(self.run.folder)))
         return result
-
-
-def write_report(folder: Path) -> Path | None:
-    """The HTML page of a finished run, where `sentei.report` is there to write it."""
-    try:
-        module = importlib.import_module("sentei.report")
-    except ModuleNotFoundError:
-        return None
-    return Path(module.write(folder))
 
 
 def facts_of(result: sentei.Result) -> Facts:
@@ -665,19 +664,30 @@ def calibration(config: Config, opened: Opened) -> Any:
     return found
 
 
+def removals(run: Run) -> list[Facts]:
+    """What each removal of units did, in order."""
+    method = run.stages.get("method", {})
+    if "removed" in method:
+        return [method["removed"]]
+    return [run.stages[s] for s in _numbered(run.stages, "prune")]
+
+
+def groups_of(run: Run) -> Facts:
+    """group -> its kind, and its width before the first removal and after the last."""
+    groups: Facts = {}
+    for step in removals(run):
+        for name, width in step["groups"].items():
+            groups.setdefault(name, dict(width))["after"] = width["after"]
+    return groups
+
+
 def result_of(run: Run, opened: Opened) -> Facts:
     """All figures of a run."""
     stages, config = run.stages, run.config
-    removed = [stages[s] for s in _numbered(stages, "prune")]
-    if "method" in stages and "removed" in stages["method"]:
-        removed = [stages["method"]["removed"]]
+    removed = removals(run)
     cost: Facts = {}
-    groups: Facts = {}
     if removed:
         cost = {"before": removed[0]["before"], "after": removed[-1]["after"]}
-        for step in removed:
-            for name, width in step["groups"].items():
-                groups.setdefault(name, dict(width))["after"] = width["after"]
     else:
         count = sum(p.numel() for p in opened.model.parameters())
         cost = {"before": {"params": count}, "after": {"params": count}}
@@ -707,9 +717,11 @@ def result_of(run: Run, opened: Opened) -> Facts:
         "cost": cost,
         "masks": {k: stages["method"][k] for k in ("weights", "kept", "params", "nonzeros")}
         if "method" in stages and "removed" not in stages["method"] else None,
-        "latency": stages["time"],
+        "latency": {k: stages["time"][k] for k in ("before", "after", "threads")},
+        "layer_seconds": stages["time"]["layers"],
+        "network": stages["time"]["network"],
         "stored": stages["save"]["stored"],
-        "groups": groups,
+        "groups": groups_of(run),
         "pinned": removed[0]["pinned"] if removed else [],
         "held": {k: v for step in removed for k, v in step["held"].items()},
         "units": [step["units"] for step in removed],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from rich.table import Table
 from sentei.graph.table import elide, short
 
 __all__ = ["amount", "bar", "console", "data_size", "duration", "elide", "escape", "line",
-           "percent", "seconds", "short", "table"]  # fmt: skip
+           "percent", "put", "reflow", "seconds", "short", "table", "task"]  # fmt: skip
 
 WIDTH = 80
 
@@ -93,10 +94,15 @@ def line(screen: Console, label: str, text: str, spent: float | None = None) -> 
     grid.add_column(ratio=1, overflow="fold")
     grid.add_column(justify="right", no_wrap=True, style="dim")
     grid.add_row(escape(label), escape(text), "" if spent is None else duration(spent))
+    put(screen, grid)
+
+
+def put(screen: Console, what: Any) -> None:
+    """Print without the blanks that fill up the lines of a table."""
     with screen.capture() as drawn:
-        screen.print(grid)
+        screen.print(what)
     for text in drawn.get().splitlines():
-        screen.out(text.rstrip(), highlight=False)
+        screen.file.write(text.rstrip() + "\n")
 
 
 def table(
@@ -129,9 +135,11 @@ def bar(screen: Console, *, show: bool = True) -> Iterator[Progress]:
     """A progress bar with the time left, on a terminal; elsewhere nothing is drawn."""
     # On stderr: what a command prints can be kept in a file while the bar is seen.
     drawn = Console(stderr=True, width=min(screen.width, WIDTH))
+    if not (show and sys.stderr.isatty()):
+        drawn = Console(file=io.StringIO())
     progress = Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=None),
         TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
@@ -139,7 +147,7 @@ def bar(screen: Console, *, show: bool = True) -> Iterator[Progress]:
         TextColumn("{task.fields[note]}"),
         console=drawn,
         transient=True,
-        disable=not (show and sys.stderr.isatty()),
+        expand=True,
     )
     with progress:
         yield progress
