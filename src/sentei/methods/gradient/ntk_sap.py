@@ -39,11 +39,11 @@ def ntk_sap(
     directions and inputs; the best d^(t/T) of the whole network stay (eq. 11, algorithm 1). Then
     train, from the network's own weights.
     """
-    rounds = iter(range(steps))
+    rounds, about = iter(range(steps)), setting.evidence()
 
     def score(masks, dense):
         # A seed for every round, or all rounds would draw the same weights.
-        evidence = replace(setting.evidence(), seed=setting.seed * 1000 + next(rounds))
+        evidence = replace(about, seed=setting.seed * 1000 + next(rounds))
         return saliency(evidence, masks, draws=draws, batch_size=batch_size, epsilon=epsilon)
 
     masks = progressive(setting, score, steps)

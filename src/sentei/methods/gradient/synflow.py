@@ -31,8 +31,7 @@ def synflow(setting: Setting, *, steps: int = 100, curve: str = "exponential") -
     are down to one weight (theorem 3, algorithm 1). Then train. Counts are exact here, where the
     paper's code prunes all ties with the threshold.
     """
-    masks = progressive(
-        setting, lambda masks, dense: weigh("synflow", setting.evidence()), steps, curve
-    )
+    evidence = setting.evidence()  # of the weights as they are whenever it is asked
+    masks = progressive(setting, lambda masks, dense: weigh("synflow", evidence), steps, curve)
     setting.train(masks=masks)
     return masks
