@@ -171,3 +171,16 @@ def test_transformers_write_and_read_fewer_experts(name, tmp_path):
     assert torch.equal(again(**call["kwargs"])[0], want)
     loaded = sentei.load(sentei.save(model, tmp_path / "artefact"), fresh)
     assert torch.equal(loaded(**call["kwargs"])[0], want)
+
+
+def test_an_artefact_tells_which_elements_of_a_list_stayed(tmp_path):
+    model, call = zoo("plain/sparse_experts")
+    fresh, other = copy.deepcopy(model), copy.deepcopy(model)
+    delete_experts(model, "", [0], **call)
+    want = model(*call["args"])
+    home = sentei.save(model, tmp_path / "artefact")
+    assert torch.equal(sentei.load(home, fresh)(*call["args"]), want)
+    del other.experts[2]
+    with pytest.raises(PruneError, match=r"experts has 2 elements; \[1, 2\] would stay"):
+        sentei.load(home, other)
+    assert len(other.experts) == 2

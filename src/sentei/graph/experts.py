@@ -34,7 +34,8 @@ from sentei.graph.capture import (
 )
 from sentei.graph.errors import PruneError, VerificationError, closest
 from sentei.graph.groups import call_arguments
-from sentei.graph.layers.change import all_or_nothing, forget
+from sentei.graph.history import Gone
+from sentei.graph.layers.change import all_or_nothing, elements, forget, take_out
 from sentei.graph.layers.check import compare, referenced
 from sentei.graph.surgery import Surgery, _Transaction, apply
 from sentei.graph.tape import AttributeKey, Node, Tape, Value
@@ -168,7 +169,7 @@ def delete_experts(
     with all_or_nothing(model), _Transaction(model, optimizer) as transaction:
         apply(model, surgery, transaction)
         for container in mixture._lists:
-            _shorten(model.get_submodule(container), kept)
+            take_out(model, Gone(container, elements=tuple(kept)))
         remains = _follow(model, mixture, found, len(kept), call)
         report = None
         if before is not None:
@@ -308,15 +309,10 @@ def _experts(
         name
         for name, module in model.named_modules()
         if name.startswith(dot) and isinstance(module, (nn.ModuleList, nn.ModuleDict))
-        if len(_parts(module)) == count
-        if len({type(module.get_submodule(key)) for key in _parts(module)}) == 1
+        if len(elements(module)) == count
+        if len({type(module.get_submodule(key)) for key in elements(module)}) == 1
     )
     return stacks, lists
-
-
-def _parts(container: nn.Module) -> list[str]:
-    """Names of the elements that hold parameters; a dropout beside them is no expert."""
-    return [k for k, m in container.named_children() if any(True for _ in m.parameters())]
 
 
 # -- changing -------------------------------------------------------------------------------------
@@ -339,13 +335,6 @@ def _counting(owner: Any, count: int) -> list[str]:
         if type(value) is int and value == count
         if _COUNTS.search(key) and not _OTHERS.search(key)
     ]
-
-
-def _shorten(container: nn.Module, kept: list[int]) -> None:
-    """Elements move up: code that counts through a list, or through names with numbers, goes on."""
-    names = _parts(container)
-    items = [container._modules.pop(name) for name in names]
-    container._modules.update(zip(names, (items[i] for i in kept), strict=False))
 
 
 def _follow(model: nn.Module, mixture: Mixture, before: Mixtures, count: int, call: Any) -> Mixture:

@@ -55,17 +55,19 @@ class Gone:
     name: in the model as it was then. stand_ins: of a branch, for each module that was replaced its
     name, how its outputs are made, and the structure of those (`Silent`); empty for a whole layer.
     numbers: attribute -> numbers of layers that are free since (`layer_idx`).
+    elements: of a list of experts, those that stayed; then `name` is the list's.
     """
 
     name: str
     stand_ins: tuple[tuple[str, list[tuple[str, Any]], Any], ...] = ()
     numbers: dict[str, list[int]] = field(default_factory=dict)
+    elements: tuple[int, ...] = ()
 
     def within(self, prefix: str) -> Gone:
         """The same, named from a module around."""
         dot = f"{prefix}." if prefix else ""
         moved = tuple((dot + name, steps, outputs) for name, steps, outputs in self.stand_ins)
-        return Gone(dot + self.name, moved, self.numbers)
+        return Gone(dot + self.name, moved, self.numbers, self.elements)
 
 
 @dataclass(frozen=True)

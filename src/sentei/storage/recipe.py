@@ -110,7 +110,8 @@ class StandIn(_Strict):
 
 
 class Removed(_Strict):
-    """A layer that was taken out of its list or, where there are stand-ins, a branch.
+    """A layer that was taken out of its list or, where there are stand-ins, a branch; where there
+    are elements, a list of experts of which these stayed.
 
     name: in the model as it was when all those before it were gone.
     numbers: attribute -> numbers of layers (`layer_idx`) that became free with a branch.
@@ -119,6 +120,7 @@ class Removed(_Strict):
     name: _Name
     stand_ins: Annotated[list[StandIn], _FEW] = []
     numbers: dict[_Name, list[_Size]] = {}
+    elements: Annotated[list[_Size], _FEW] = []
 
     def gone(self) -> Gone:
         """As the engine has it.
@@ -132,6 +134,7 @@ class Removed(_Strict):
                 (s.module, _steps(s), _structure(s.outputs, len(s.steps))) for s in self.stand_ins
             ),
             {key: list(numbers) for key, numbers in self.numbers.items()},
+            tuple(self.elements),
         )
 
     @classmethod
@@ -155,6 +158,7 @@ class Removed(_Strict):
                 for name, steps, outputs in gone.stand_ins
             ],
             numbers=gone.numbers,
+            elements=list(gone.elements),
         )
 
 

@@ -80,7 +80,8 @@ def put(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def take_out(model: nn.Module, gone: Gone) -> None:
-    """Take a layer out of its list, or put stand-ins for a branch, and note it on the model.
+    """Take a layer out of its list, or put stand-ins for a branch, or shorten a list of experts;
+    and note it on the model.
 
     Raises:
         PruneError: there is no such layer or module; the model may be half changed.
@@ -89,10 +90,26 @@ def take_out(model: nn.Module, gone: Gone) -> None:
         for name, steps, outputs in gone.stand_ins:
             put(model, name, Silent.made(submodule(model, name), steps, outputs))
         close_ranks(model, gone.numbers)
+    elif gone.elements:
+        _shorten(submodule(model, gone.name), gone)
     else:
         submodule(model, gone.name)
         resize(model, gone.name, lambda items, i: items[:i] + items[i + 1 :])
     remember_gone(model, gone)
+
+
+def elements(container: nn.Module) -> list[str]:
+    """Names of the elements of a list that hold parameters; a dropout beside them does not."""
+    return [k for k, m in container.named_children() if any(True for _ in m.parameters())]
+
+
+def _shorten(container: nn.Module, gone: Gone) -> None:
+    """Elements move up: code that counts through a list, or through names with numbers, goes on."""
+    names = elements(container)
+    if not set(gone.elements) <= set(range(len(names))):
+        raise PruneError(f"{gone.name} has {len(names)} elements; {list(gone.elements)} would stay")
+    items = [container._modules.pop(name) for name in names]
+    container._modules.update(zip(names, (items[i] for i in gone.elements), strict=False))
 
 
 def resize(
