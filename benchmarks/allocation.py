@@ -30,6 +30,7 @@ from sentei.tasks.models import digits_resnet, digits_vit
 MODELS: dict[str, tuple[Callable[[], nn.Module], float, int]] = {
     "resnet": (digits_resnet, 0.05, 20),
     "vit": (digits_vit, 0.05, 50),
+    "tiny": (lambda: digits_resnet(8, (1,)), 0.05, 1),  # to try this file out
 }
 # What is compared: a name, and what `prune` is asked for. They differ in nothing else.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -43,6 +44,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "global/lamp": {"allocation": "global", "normalise": "lamp"},
     "isomorphic": {"allocation": "isomorphic", "normalise": "none"},
     "isomorphic/mean": {"allocation": "isomorphic", "normalise": "mean"},
+    "knapsack": {"allocation": "knapsack", "normalise": "none"},
+    "knapsack/mean": {"allocation": "knapsack", "normalise": "mean"},
     "sensitivity": {"allocation": "sensitivity"},
 }
 TUNE_EPOCHS = 4
@@ -134,7 +137,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description="compare allocations")
-    parser.add_argument("--models", nargs="*", default=[*MODELS])
+    parser.add_argument("--models", nargs="*", default=["resnet", "vit"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--targets", nargs="*", type=int, default=[2, 4, 8])
     parser.add_argument("--variants", nargs="*", default=[*VARIANTS])

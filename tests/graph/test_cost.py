@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sentei.graph.groups import analyze
+from sentei.graph.surgery import remove
 
 
 def counted(model: nn.Module, *args: Tensor) -> int:
@@ -185,3 +186,57 @@ def test_nothing_kept_costs_nothing_in_its_slices() -> None:
     empty = groups.costs.evaluate(lambda d: 0)
     assert empty.macs == 0
     assert empty.params == 5  # the bias of the output
+
+
+# --- Memory at the peak, counted by hand ----------------------------------------------------------
+
+
+class Steps(nn.Module):
+    """A linear layer from 4 to 6 and what `step` does next."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.layer, self.step = nn.Linear(4, 6), step
+
+    def forward(self, x):
+        return self.step(self.layer(x))
+
+
+WEIGHTS, INPUT, HIDDEN = 4 * (4 * 6 + 6), 4 * 5 * 4, 4 * 5 * 6
+PEAKS = {
+    "out of place": (lambda x: x.relu().exp(), 2 * HIDDEN),
+    "in place": (lambda x: x.relu_().exp_(), HIDDEN),
+    "views are free": (lambda x: x.view(10, 3).t()[1:], HIDDEN),
+    "a reshape that copies": (lambda x: x.t().reshape(5, 6), 2 * HIDDEN),
+    "a reshape that does not": (lambda x: x.reshape(6, 5), HIDDEN),
+    "a residual is held": (lambda x: x + x.exp().sin(), 3 * HIDDEN),
+    "a chain is not": (lambda x: x.exp().sin().cos().tan(), 2 * HIDDEN),
+    "dropout does nothing": (lambda x: F.dropout(x, training=False), HIDDEN),
+    "a sum is small": (lambda x: x.sum(1), HIDDEN + 4 * 5),
+    "outputs stay": (lambda x: [x.exp(), x.sin(), x.cos()], 4 * HIDDEN),
+}
+
+
+@pytest.mark.parametrize("name", PEAKS)
+def test_memory_at_the_peak(name: str) -> None:
+    step, live = PEAKS[name]
+    cost = analyze(Steps(step), torch.randn(5, 4), train=False).cost()
+    assert cost.memory == WEIGHTS + INPUT + live
+
+
+def test_memory_of_the_pruned_is_as_planned() -> None:
+    model, x = tower(8, 6), image(8)
+    groups = analyze(model, x)
+    name, group = next(iter(groups.items()))
+    planned = groups.cost({name: group.size // 2})
+    remove(model, groups, {name: torch.arange(group.size // 2)}, ((x,), {}))
+    assert analyze(model, x).cost() == planned
+    assert planned.memory < groups.cost().memory
+
+
+def test_stored_bytes_leave_out_what_a_state_dict_does() -> None:
+    net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+    stored = analyze(net.eval(), torch.randn(3, 4)).cost().bytes
+    assert stored == sum(t.numel() * t.element_size() for t in net.state_dict().values())
+    net.register_buffer("scratch", torch.zeros(100), persistent=False)
+    assert analyze(net, torch.randn(3, 4)).cost().bytes == stored

@@ -47,7 +47,7 @@ _SHARES: dict[int, tuple[float, ...]] = {
 }
 _MULTIPLES = (1, 2, 4, 8, 16)
 # Two times that differ by less are equal, as far as measurement can tell.
-_NOISE = 0.02
+_NOISE = 0.05
 _EXCESS = 0.05
 
 

@@ -6,6 +6,8 @@ Each is a function from the steps that a planner may take to sort keys, ascendin
   comparable first (by default divided by their mean, so an average unit is worth 1 everywhere).
 - "isomorphic": as global, but only groups of equal structure compete with each other; all such
   sets lose the same share of their units.
+- "knapsack": by value for each unit of cost that the step saves: predicted seconds where latency is
+  known, else what the target bounds. The greedy answer to a knapsack.
 - "sensitivity": by the damage that was measured when the group alone was cut so far, so that all
   groups are predicted to do equal damage.
 - "local": by share, so that all groups keep the same share, up to the step that was given back.
@@ -36,7 +38,9 @@ class Steps:
     owner: the class. place: how far from the top, within the class; the top has the largest.
     worth: value of a unit that the step removes. share: what the class keeps before the step.
     units: how many it removes. damage: measured, with the class alone at the width below.
-    structure: which structure each *class* has, by number. sizes: units of each class.
+    sizes: units of each class. What few orders need is computed when asked for, one number for
+    each class: saved(): cost saved by a unit, as a share of the whole. structure(): which structure
+    it has, by number.
     """
 
     owner: np.ndarray
@@ -45,8 +49,9 @@ class Steps:
     share: np.ndarray
     units: np.ndarray
     damage: np.ndarray
-    structure: np.ndarray
     sizes: np.ndarray
+    saved: Callable[[], np.ndarray]
+    structure: Callable[[], np.ndarray]
 
 
 def by_value(steps: Steps) -> Keys:
@@ -55,6 +60,13 @@ def by_value(steps: Steps) -> Keys:
 
 def by_share(steps: Steps) -> Keys:
     return (-steps.share, steps.worth)
+
+
+def by_value_for_cost(steps: Steps) -> Keys:
+    """Worth over cost saved. Source: Shen et al. 2022, arXiv:2110.10811 (HALP), eq. 4, greedily."""
+    # Negative worth (normalised scores may be) goes before all else, whatever it saves.
+    rate = np.maximum(steps.saved()[steps.owner], 1e-300)
+    return (np.where(steps.worth > 0, steps.worth / rate, steps.worth),)
 
 
 def by_damage(steps: Steps) -> Keys:
@@ -70,10 +82,11 @@ def by_quantile(steps: Steps) -> Keys:
     """
     quantile = np.zeros(len(steps.owner))
     order = np.lexsort((steps.place, steps.owner, steps.worth))
-    kinds = steps.structure[steps.owner]
+    structure = steps.structure()
+    kinds = structure[steps.owner]
     for kind in np.unique(kinds):
         chosen = order[kinds[order] == kind]
-        total = steps.sizes[steps.structure == kind].sum()
+        total = steps.sizes[structure == kind].sum()
         quantile[chosen] = steps.units[chosen].cumsum() / total
     return (quantile, steps.worth)
 
@@ -81,6 +94,7 @@ def by_quantile(steps: Steps) -> Keys:
 ORDERS: dict[str, Callable[[Steps], Keys]] = {
     "global": by_value,
     "isomorphic": by_quantile,
+    "knapsack": by_value_for_cost,
     "local": by_share,
     "sensitivity": by_damage,
     "uniform": by_share,

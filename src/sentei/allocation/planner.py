@@ -153,7 +153,7 @@ def plan(
     ladder = _Ladder(groups, moving, target, coarse, min_units, min_fraction, latency)
     limits = target.limits(ladder.before)
     value = _values(ladder, moving, scores, NORMALISERS[normalise])
-    steps = ladder.steps(value, curves)
+    steps = ladder.steps(value, curves, ["latency"] if latency is not None else [*limits])
     ladder.descend(limits, steps, allocation)
     return _planned(groups, moving, scores, ladder, target, limits)
 
@@ -207,8 +207,9 @@ class _Ladder:
         }
         # These two take longer to compile: only where they are asked for.
         if target.memory is not None:
-            self.measures["memory"] = Peak(costs.memory, dims)
-        if target.latency is not None and latency is not None:
+            resident, live = Formula(costs.resident, dims), Peak(costs.live, dims)
+            self.measures["memory"] = lambda widths: resident(widths) + live(widths)
+        if latency is not None:
             self.measures["latency"] = latency.compiled(dims)
         whole = np.array([g.size for g, _ in places])
         self.before = {name: measure(whole) for name, measure in self.measures.items()}
@@ -226,7 +227,24 @@ class _Ladder:
         widths = self.widths(at)
         return all(self.measures[name](widths) <= limit for name, limit in limits.items())
 
-    def steps(self, value: list[np.ndarray], curves: Mapping[str, Curve] | None) -> Steps:
+    def saved(self, names: Iterable[str]) -> np.ndarray:
+        """What a unit of each class saves of these costs, as shares of the whole, summed."""
+        top = np.array([len(r) - 1 for r in self.rungs])
+        whole = self.cost(top, names)
+        found = np.zeros(len(top))
+        for c, rungs in enumerate(self.rungs):
+            if len(rungs) > 1:
+                low = top.copy()
+                low[c] = 0
+                less = self.cost(low, names)
+                units = (rungs[-1] - rungs[0]) * sum(g.size for g in self.moving[c].members)
+                share = sum((whole[n] - less[n]) / max(whole[n], 1e-300) for n in whole)
+                found[c] = share * self.moving[c].shares / units
+        return found
+
+    def steps(
+        self, value: list[np.ndarray], curves: Mapping[str, Curve] | None, bounded: Iterable[str]
+    ) -> Steps:
         """Every step down, class by class, from the lowest rung upwards."""
         shares = [t.shares for t in self.moving]
         damage = [
@@ -243,8 +261,9 @@ class _Ladder:
             share=np.concatenate([r[1:] / s for r, s in zip(self.rungs, shares, strict=True)]),
             units=np.concatenate(spans),
             damage=np.concatenate(damage),
-            structure=np.array(structures(self.groups, self.moving)),
             sizes=np.array(size),
+            saved=lambda: self.saved(bounded),
+            structure=lambda: np.array(structures(self.groups, self.moving)),
         )
 
     def descend(self, limits: Mapping[str, float], steps: Steps, allocation: str) -> None:

@@ -75,21 +75,32 @@ class CostModel:
         return Poly.of(total)
 
     @cached_property
-    def memory(self) -> tuple[Poly, ...]:
-        """Bytes alive while each operator that allocates runs; the peak is their maximum."""
-        tape = self._analysis.tapes[0]
-        held = self._tensors(lambda value: True, lambda value: value.dtype.itemsize)
-        rows: dict[Poly, None] = {}
-        lives = lifetimes(tape)
+    def resident(self) -> Poly:
+        """Bytes of parameters, buffers and other tensors of the model."""
+        return self._tensors(lambda value: True, lambda value: value.dtype.itemsize)
+
+    @cached_property
+    def live(self) -> tuple[Poly, ...]:
+        """Bytes of inputs and activations alive while each operator that allocates runs."""
+        lives = lifetimes(self._analysis.tapes[0])
         sizes = {id(value): self._size(value) for value, _, _ in lives}
-        births = sorted({birth for _, birth, _ in lives if birth >= 0})
-        for now in births or [-1]:
-            live = held
-            for value, birth, death in lives:
-                if birth <= now <= death:
-                    live = live + sizes[id(value)]
-            rows[live] = None
-        return tuple(rows)
+        ends: dict[int, list[Value]] = {}
+        starts: dict[int, list[Value]] = {}
+        for value, birth, death in lives:
+            starts.setdefault(birth, []).append(value)
+            ends.setdefault(death, []).append(value)
+        rows: dict[Poly, None] = {}
+        total: dict[tuple[Dim, ...], int] = {}
+        for now in sorted({*starts, *ends}):
+            for value in starts.get(now, ()):
+                for monomial, c in sizes[id(value)].terms:
+                    total[monomial] = total.get(monomial, 0) + c
+            if now in starts:
+                rows[Poly.of(total)] = None
+            for value in ends.get(now, ()):
+                for monomial, c in sizes[id(value)].terms:
+                    total[monomial] -= c
+        return tuple(rows) or (Poly.constant(0),)
 
     def _size(self, value: Value) -> Poly:
         total: dict[tuple[Dim, ...], int] = {}
@@ -120,7 +131,7 @@ class CostModel:
             macs=self.macs.value(kept),
             activations=self.activations.value(kept),
             bytes=self.bytes.value(kept),
-            memory=max(poly.value(kept) for poly in self.memory),
+            memory=self.resident.value(kept) + max(poly.value(kept) for poly in self.live),
         )
 
 
@@ -249,9 +260,7 @@ def _attention(node: Node, axes: Axes) -> Any:
 
 def _recurrent(node: Node, axes: Axes) -> Any:
     x = axes(node.args[0])
-    weights = next(
-        a for a in node.args[1:] if isinstance(a, list) and a and len(a[0].shape) == 2
-    )
+    weights = next(a for a in node.args[1:] if isinstance(a, list) and a and len(a[0].shape) == 2)
     return [(1, [*x[:-1], *axes(w)]) for w in weights if len(w.shape) == 2]
 
 
