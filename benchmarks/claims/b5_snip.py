@@ -28,9 +28,13 @@ def b5(seed: int) -> dict[str, float]:
     statement="Only the layers' densities matter: shuffling or new weights keep the accuracy",
     paper="Frankle et al. 2021 (arXiv 2009.08576), figures 4-5, ResNets and VGG",
     checks={
-        "shuffled within 2 points at 10 %": lambda f: f["10 %"] - f["shuffled 10 %"] <= 2,
-        "new weights within 2 points at 10 %": lambda f: f["10 %"] - f["new weights 10 %"] <= 2,
-        "new weights within 8 points at 1 %": lambda f: f["1 %"] - f["new weights 1 %"] <= 8,
+        "shuffled within 1 point at 10 %": lambda f: f["10 %"] - f["shuffled 10 %"] <= 1,
+        **{
+            f"new weights within 6 points at {d}": (
+                lambda f, d=d: f[d] - f[f"new weights {d}"] <= 6
+            )
+            for d in ("10 %", "5 %", "2 %", "1 %")
+        },
         "but shuffling loses at least 10 points at 2 %": lambda f: (
             f["2 %"] - f["shuffled 2 %"] >= 10
         ),
