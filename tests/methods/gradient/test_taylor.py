@@ -8,6 +8,7 @@ from torch import nn
 from sentei.criteria import Evidence
 from sentei.criteria.gates import gate_gradients, taylor_act, taylor_gate
 from sentei.criteria.taylor import taylor
+from sentei.criteria.weights.fisher import fisher_diagonal
 from sentei.criteria.weights.taylor import taylor_abs, taylor_second, taylor_sq
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import analyze
@@ -41,6 +42,13 @@ def test_the_absolute_value_is_inside_the_mean():
     for name, scores in taylor_abs(about, examples=True).items():
         torch.testing.assert_close(scores, taylor_abs(singles)[name])
         assert (scores >= taylor_abs(about)[name] - 1e-12).all()
+
+
+def test_over_single_examples_the_square_is_the_fishers():
+    about = evidence(mlp(4, 5, 3), batch(20, 4))
+    fisher = fisher_diagonal(about)
+    for name, scores in taylor_sq(about, examples=True).items():
+        torch.testing.assert_close(scores, 2 * fisher[name])
 
 
 def test_the_second_order_score_is_exact_on_a_parabola():

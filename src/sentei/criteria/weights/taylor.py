@@ -34,6 +34,9 @@ def taylor_abs(evidence: Evidence, *, examples: bool = False) -> dict[str, Tenso
 def taylor_sq(evidence: Evidence, *, examples: bool = False) -> dict[str, Tensor]:
     """score = mean over batches of (w * dL/dw)²: weights of a unit taken as independent.
 
+    Over single examples it is w² times the diagonal of the empirical Fisher, and so twice the
+    score of `fisher_diagonal`.
+
     Source: Molchanov et al. 2019, arXiv:1906.10771, eq. 4 with first-order terms.
     """
     return _mean(evidence, Tensor.square, examples)
