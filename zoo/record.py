@@ -1,0 +1,58 @@
+"""`python -m zoo.record RUN.json ... --commit ID`: one small record of runs of the zoo, to keep.
+
+A network that occurs in several runs counts as it came out in the last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("torch", "torchvision", "timm", "transformers", "torch-geometric")
+HOME = Path(__file__).parent / "results.json"
+
+
+def record(runs: list[dict[str, Any]], commit: str) -> dict[str, Any]:
+    """Counts by family, and of each network its status; of those not passed also why."""
+    networks = {o["name"]: o for run in runs for o in run["networks"]}
+    families: dict[str, Counter[str]] = {}
+    for o in networks.values():
+        families.setdefault(o["family"], Counter())[o["status"]] += 1
+    total = Counter(o["status"] for o in networks.values())
+    return {
+        "commit": commit,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in LIBRARIES},
+        "networks": len(networks),
+        "share passed": round(total["pass"] / max(len(networks), 1), 4),
+        "status": dict(sorted(total.items())),
+        "families": {name: dict(sorted(c.items())) for name, c in sorted(families.items())},
+        "passed": sorted(n for n, o in networks.items() if o["status"] == "pass"),
+        "not passed": {
+            n: {"status": o["status"], "why": o["detail"]}
+            for n, o in sorted(networks.items())
+            if o["status"] != "pass"
+        },
+        "float32": sorted(n for n, o in networks.items() if o["precision"] == "float32"),
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m zoo.record", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="what `python -m zoo --json` wrote")
+    parser.add_argument("--commit", required=True)
+    parser.add_argument("--out", type=Path, default=HOME)
+    options = parser.parse_args(argv)
+    found = record([json.loads(path.read_text()) for path in options.runs], options.commit)
+    options.out.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"{options.out}: {found['networks']} networks, {found['share passed']:.1%} passed")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
