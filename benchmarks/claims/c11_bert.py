@@ -14,14 +14,14 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 WORDS, LENGTH, SOURCES = 24, 20, 4
 MASK, START = WORDS, WORDS + 1
-PRETRAIN = Recipe(epochs=40, lr=2e-3, optimizer="adamw", weight_decay=0.01)
-TUNE = Recipe(epochs=6, lr=1e-3, optimizer="adamw", weight_decay=0.01, schedule="linear")
+PRETRAIN = Recipe(epochs=20, lr=4e-3, optimizer="adamw", weight_decay=0.01)
+TUNE = Recipe(epochs=10, lr=1e-3, optimizer="adamw", weight_decay=0.01, schedule="linear")
 
 
 def texts(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Texts of four Markov sources over the same words, each after a start token."""
     tables = torch.softmax(
-        2.0 * torch.randn(SOURCES, WORDS, WORDS, generator=torch.Generator().manual_seed(7)), -1
+        4.0 * torch.randn(SOURCES, WORDS, WORDS, generator=torch.Generator().manual_seed(7)), -1
     )
     g = torch.Generator().manual_seed(seed)
     source = torch.randint(SOURCES, (count,), generator=g)
