@@ -108,9 +108,15 @@ class EarlyBird(Hook):
             raise Stop
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "queue": list(self.queue), "distances": self.distances}
+        return {
+            **super().state_dict(),
+            "queue": list(self.queue),
+            "distances": self.distances,
+            "found": self.found,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.queue = deque(state["queue"], maxlen=self.length)
         self.distances = list(state["distances"])
+        self.found = state["found"]

@@ -114,3 +114,28 @@ class GraphMasks(Hook):
     def _keep(self) -> None:
         self.edge_masks = self.loose.detach().clone()
         self.weight_masks = {n: m.clone() for n, m in self.soft.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            **super().state_dict(),
+            "loose": self.loose.detach(),
+            "soft": self.soft,
+            "dense": self.dense,
+            "own": self.own.state_dict()["state"],
+            "best": self.best,
+            "edge_masks": self.edge_masks,
+            "weight_masks": self.weight_masks,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        with torch.no_grad():
+            self.loose.copy_(state["loose"])
+            for name, soft in self.soft.items():
+                soft.copy_(state["soft"][name])
+                self.dense[name].copy_(state["dense"][name])
+        groups = self.own.state_dict()["param_groups"]
+        self.own.load_state_dict({"state": state["own"], "param_groups": groups})
+        self.best = float(state["best"])
+        self.edge_masks, self.weight_masks = state["edge_masks"], dict(state["weight_masks"])
+        self._show()

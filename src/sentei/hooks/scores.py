@@ -93,7 +93,7 @@ class LearnedMask(Hook):
             **super().state_dict(),
             "frozen": self.frozen,
             "scores": self.scores,
-            "own": self.own.state_dict(),
+            "own": self.own.state_dict()["state"],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -102,7 +102,8 @@ class LearnedMask(Hook):
         with torch.no_grad():
             for name, score in state["scores"].items():
                 self.scores[name].copy_(score)
-        self.own.load_state_dict(state["own"])
+        groups = self.own.state_dict()["param_groups"]
+        self.own.load_state_dict({"state": state["own"], "param_groups": groups})
         self._show()
 
 

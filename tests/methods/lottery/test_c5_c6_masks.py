@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from sentei.graph.errors import PruneError
-from sentei.hooks import BernoulliMask, EdgePopup, FreezeHook, Hook
+from sentei.hooks import BernoulliMask, EdgePopup, FreezeHook
 from sentei.methods import METHODS, apply
 from sentei.methods.lottery.mask_criteria import MASK_CRITERIA, mask_criterion
 from sentei.methods.lottery.rounds import cut, path, search
@@ -74,34 +74,6 @@ def test_the_gradient_of_a_score_is_straight_through():
     model(x).square().sum().backward()
     hook.before_step()
     torch.testing.assert_close(hook.scores["weight"], scores.detach() - 0.5 * want)
-
-
-@pytest.mark.parametrize("build", [EdgePopup, BernoulliMask])
-def test_a_learned_mask_goes_on_from_its_state(make, build):
-    class Keep(Hook):
-        def __init__(self, hook, at):
-            self.hook, self.at, self.saved = hook, at, None
-
-        def after_step(self):
-            super().after_step()
-            if self.step == self.at:
-                saved = self.hook.state_dict()
-                self.saved = {**saved, "scores": {n: s.clone() for n, s in saved["scores"].items()}}
-
-    def hook(given):
-        return build(given.weights, 0.5) if build is EdgePopup else build(given.weights)
-
-    given = make()
-    whole = hook(given)
-    keep = Keep(whole, 12)
-    given.train([whole, keep])
-    assert keep.saved["step"] == 12 and keep.saved["own"]["param_groups"]
-    other = make()
-    again = hook(other)
-    again.start(other.model, torch.optim.SGD(other.model.parameters(), lr=0.1), 0)
-    again.load_state_dict(keep.saved)
-    assert again.step == 12
-    assert all(torch.equal(again.scores[n], s) for n, s in keep.saved["scores"].items())
 
 
 def test_rescaling_times_the_mean_of_the_mask_is_one(make):

@@ -6,6 +6,7 @@ from sentei.graph.groups import analyze
 from sentei.hooks.early_bird import EarlyBird
 from sentei.methods.base import method
 from sentei.methods.setting import Setting
+from sentei.recovery.fresh import reinitialise
 
 __all__ = ["early_bird", "prune_by_scale"]
 
@@ -58,6 +59,7 @@ def early_bird(
     tolerance: float = 0.1,
     length: int = 5,
     l1: float = 1e-4,
+    restart: bool = False,
 ) -> Any:
     """Train until the channels that batch-norm's scales would keep stop changing, prune, train on.
 
@@ -70,6 +72,7 @@ def early_bird(
             from the setting's target.
         tolerance, length: ε and the length of the queue.
         l1: of the penalty on the scales before the ticket is drawn.
+        restart: train the small network from new weights for the whole recipe instead.
 
     Source: algorithm 1. Where no ticket is drawn before the end, the trained network is pruned and
     fine-tuned.
@@ -81,7 +84,10 @@ def early_bird(
     hook = EarlyBird(share, every, l1=l1, tolerance=tolerance, length=length)
     setting.train([hook])
     result = prune_by_scale(setting)
-    if hook.found is None:
+    if restart:
+        reinitialise(setting.model, setting.seed)
+        setting.train()
+    elif hook.found is None:
         setting.recover()
     else:
         setting.train(start=hook.found)
