@@ -52,8 +52,11 @@ bench: $(STAMP) ## time the engine: benchmarks/*.py, one after the other
 	@ls benchmarks/*.py >/dev/null 2>&1 || { echo "no benchmarks/*.py yet"; exit 1; }
 	@set -e; for f in benchmarks/*.py; do echo "== $$f"; $(BIN)/python $$f; done
 
-docs: ## build the site (none yet)
-	@echo "there is no site yet; README.md and the docstrings are the documentation"; exit 1
+docs: $(STAMP) ## build the site into docs/_build/html
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/python docs/generate.py
+	$(BIN)/python -m sphinx -q -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
 
 clean: ## remove caches, keep .venv
 	rm -rf .pytest_cache .ruff_cache .mypy_cache .hypothesis build dist

@@ -7,6 +7,7 @@ Nothing of surgery or repair takes part: only the axes say where a unit sits.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping
@@ -31,7 +32,7 @@ from sentei.graph.perturb import ATTEMPTS, perturbed, substituted
 from sentei.graph.rules import Facts, recording
 from sentei.graph.tape import Node, Tape, Value, flatten, operator_name
 
-__all__ = ["Reference", "Verification", "compare", "silenced_outputs"]
+__all__ = ["Reference", "Verification", "compare", "silenced_outputs", "widened"]
 
 aten = torch.ops.aten
 # Operators whose statistics are taken over kept units: they run on the kept positions alone.
@@ -241,6 +242,31 @@ TOLERANCE = {
     torch.float16: 5e-2,
     torch.bfloat16: 2e-1,
 }
+
+
+def widened(
+    model: nn.Module, call: tuple[tuple[Any, ...], Mapping[str, Any]]
+) -> tuple[nn.Module, tuple[tuple[Any, ...], Mapping[str, Any]]] | None:
+    """A copy of a model in float64 with its example inputs; None where its code does not run so."""
+
+    def cast(tree: Any) -> Any:
+        if isinstance(tree, Tensor):
+            return tree.double() if tree.is_floating_point() else tree
+        if isinstance(tree, Mapping):
+            return {k: cast(v) for k, v in tree.items()}
+        if type(tree) in (list, tuple):
+            return type(tree)(cast(v) for v in tree)
+        return tree
+
+    if all(p.dtype is torch.float64 for p in model.parameters()):
+        return None
+    try:
+        wide = copy.deepcopy(model).double()
+        args, kwargs = cast(call[0]), cast(dict(call[1]))
+        _run(wide, args, kwargs)
+    except Exception:  # casts of its own, or a part that cannot be copied
+        return None
+    return wide, (args, kwargs)
 
 
 def _run(model: nn.Module, args: Any, kwargs: Any) -> list[tuple[str, Tensor]]:
