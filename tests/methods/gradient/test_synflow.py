@@ -153,3 +153,16 @@ def test_a_loss_among_the_outputs_does_not_flow():
     x = torch.zeros(1, 4)
     _, total = flow(evidence(Both(), example=x))
     assert total == flow(evidence(mlp(4, 5, 3), example=x))[1]
+
+
+def test_a_model_that_makes_tensors_of_a_fixed_type_is_scored_in_its_own():
+    class Stateful(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell, self.last = nn.GRUCell(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.last(self.cell(x, torch.ones(len(x), 4, dtype=torch.float32)))
+
+    scores = weigh("synflow", evidence(Stateful(), example=torch.zeros(1, 3)))
+    assert scores["last.weight"].dtype == torch.float32 and (scores["last.weight"] > 0).all()

@@ -49,12 +49,32 @@ def synflow(evidence: Evidence) -> dict[str, Tensor]:
 
 def flow(evidence: Evidence) -> tuple[dict[str, Tensor], float]:
     """The scores of all parameters by `synflow`'s formula, biases too, and R."""
+    try:
+        return _flow(evidence, torch.float64)
+    except RuntimeError as error:
+        # A model that makes tensors of a fixed type on its way cannot be run in another.
+        if "dtype" not in str(error).lower() and "type" not in str(error).lower():
+            raise
+    return _flow(evidence, None)
+
+
+def _flow(evidence: Evidence, dtype: torch.dtype | None) -> tuple[dict[str, Tensor], float]:
     model = evidence.model
-    args, kwargs = pytree.tree_map(_ones, evidence.inputs())
+
+    def cast(tensor: Tensor) -> Tensor:
+        tensor = tensor.detach()
+        return tensor.to(dtype or tensor.dtype) if tensor.is_floating_point() else tensor
+
+    def ones(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            return torch.ones_like(cast(leaf))
+        return leaf
+
+    args, kwargs = pytree.tree_map(ones, evidence.inputs())
     values: dict[str, Tensor] = {}
     for name, tensor in evidence.tensors.items():
-        values[name] = _wide(tensor).abs().requires_grad_(tensor.is_floating_point())
-    buffers = {n: _wide(b) for n, b in model.named_buffers()}
+        values[name] = cast(tensor).abs().requires_grad_(tensor.is_floating_point())
+    buffers = {n: cast(b) for n, b in model.named_buffers()}
     for path, module in model.named_modules():
         if isinstance(module, _BatchNorm) and module.running_mean is not None:
             prefix = f"{path}." if path else ""
@@ -70,8 +90,9 @@ def flow(evidence: Evidence) -> tuple[dict[str, Tensor], float]:
             raise PruneError("synflow: no floating-point output depends on the parameters")
         if not total.isfinite():
             raise PruneError(
-                f"synflow: the flow through the network is {total.item()}, even in float64; "
-                f"its weights are too large, or it is too deep for this score"
+                f"synflow: the flow through the network is {total.item()}, even in "
+                f"{dtype or 'its own type'}; its weights are too large, or it is too deep for this "
+                f"score"
             )
         moving = {n: v for n, v in values.items() if v.requires_grad}
         found = torch.autograd.grad(total, list(moving.values()), allow_unused=True)
@@ -80,14 +101,3 @@ def flow(evidence: Evidence) -> tuple[dict[str, Tensor], float]:
         for (n, v), g in zip(moving.items(), found, strict=True)
     }
     return scores, total.item()
-
-
-def _ones(leaf: Any) -> Any:
-    if isinstance(leaf, Tensor) and leaf.is_floating_point():
-        return torch.ones_like(leaf, dtype=torch.float64)
-    return leaf
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach()
-    return tensor.double() if tensor.is_floating_point() else tensor
