@@ -57,3 +57,17 @@ def test_what_is_prunable():
         prunable(nn.LayerNorm(3))
     with pytest.raises(PruneError, match="protect: 'hed'"):
         prunable(Tied(), protect=["hed"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_held_weights_are_plain_zero_whatever_they_were(dtype):
+    layer = nn.Linear(3, 2).to(dtype)
+    mask = torch.tensor([[True, False, True], [False, True, False]])
+    hook = MaskHook(Masks({"weight": mask}))
+    hook.start(layer, torch.optim.SGD(layer.parameters(), lr=0.1), 1)
+    values = torch.tensor([[1.5, float("nan"), -2.0], [-3.0, 0.5, float("inf")]], dtype=dtype)
+    layer.weight.data.copy_(values)
+    hook.after_step()
+    assert torch.equal(layer.weight[mask], values[mask])
+    assert layer.weight[~mask].tolist() == [0, 0, 0]
+    assert not torch.signbit(layer.weight[~mask]).any()

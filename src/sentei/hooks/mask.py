@@ -33,13 +33,12 @@ class MaskHook(Hook):
         masks.apply_(self.model)  # also says so where one does not fit
         self.masks = masks
         weights = dict(unwrap(self.model).named_parameters(remove_duplicate=False))
-        # Looked up and turned round once: a step should cost one fill a weight and no more.
-        self._gone = [(weights[n].data, ~m.to(weights[n].device)) for n, m in masks.items()]
+        self._held = [(weights[n], _bits(m, weights[n])) for n, m in masks.items()]
 
     def after_step(self) -> None:
         super().after_step()
-        for weight, gone in self._gone:
-            weight.masked_fill_(gone, 0.0)
+        for weight, bits in self._held:
+            weight.data.view(bits.dtype).bitwise_and_(bits)
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"masks": dict(self.masks)}
@@ -48,6 +47,18 @@ class MaskHook(Hook):
         super().load_state_dict(state)
         masks: dict[str, Tensor] = state["masks"]
         self.hold(Masks(masks))
+
+
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _bits(mask: Tensor, weight: Tensor) -> Tensor:
+    """All bits of a weight where it stays, none where it goes.
+
+    A bitwise "and" is as exact as filling in zeros (a product would keep NaN and give -0.0), and
+    several times as fast: a step should cost next to nothing.
+    """
+    return -mask.to(weight.device, _INTEGERS[weight.element_size()])
 
 
 class FreezeHook(Hook):

@@ -40,6 +40,9 @@ def leap(
     gains λ (R - R_target)² while the share R of all is above the target, with
     λ = max(λ_max L_reg / (1 - R_target)², λ_min) (section 3). See `sentei.hooks.leap.RatioHook`.
 
+    In a network of linear layers and ReLUs Σ dL/dM * M is nearly the same for every matrix: there
+    the sizes of the matrices tell their ratios apart, small ones staying denser.
+
     The fine-tuning is the setting's recovery. The pull fades near the target, so that R comes to
     rest a little above it: from `settle` on the ratios are frozen, scaled to the density exactly.
 
