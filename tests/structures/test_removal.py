@@ -160,3 +160,16 @@ def test_an_error_leaves_the_model_as_it_was(monkeypatch):
     assert before.keys() == after.keys()
     assert all(torch.equal(t, after[n]) for n, t in before.items())
     assert net[0].out_features == 6
+
+
+def test_the_state_of_the_optimiser_follows():
+    net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0, momentum=0.9)
+    net(torch.randn(5, 4)).sum().backward()
+    optimizer.step()
+    with torch.no_grad():
+        net[2].weight[:, 1] = 0
+    state = optimizer.state[net[0].weight]["momentum_buffer"].clone()
+    shrink(net, torch.randn(2, 4), optimizer=optimizer)
+    kept = [0, 2, 3, 4, 5]
+    assert torch.equal(optimizer.state[net[0].weight]["momentum_buffer"], state[kept])

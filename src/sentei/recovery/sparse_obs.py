@@ -68,6 +68,7 @@ def solve(
     mask: Tensor | None = None,
     damping: float = 0.01,
     block: int = 128,
+    bits: int | None = None,
 ) -> Solution:
     """Prune one matrix and correct what stays.
 
@@ -82,6 +83,8 @@ def solve(
         mask: True stays.
         damping: see `inverse_factor`.
         block: columns at a time; corrections beyond it are made all at once.
+        bits: also round what stays to multiples of (row's largest weight) / (2^(bits - 1) - 1), and
+            correct for that, too.
     Raises:
         PruneError: columns are no multiple of m, or the inputs are not finite.
     """
@@ -103,6 +106,7 @@ def solve(
         if columns % m:
             nm.best_of(work, n, m)  # raises, with the words for it
         block = max(block // m, 1) * m
+    step = None if bits is None else _step(work, bits)
     gone, loss = 0, 0.0
     for begin in range(0, columns, block):
         end = min(begin + block, columns)
@@ -123,7 +127,8 @@ def solve(
                 cost = part[:, i : i + m].square() / diagonal[i : i + m].square()
                 kept[:, begin + i : begin + i + m] = nm.best_of(cost, n, m)
             column = part[:, i]
-            new = torch.where(kept[:, begin + i], column, 0.0)
+            rounded = column if step is None else _rounded(column, step, bits)
+            new = torch.where(kept[:, begin + i], rounded, 0.0)
             error = (column - new) / diagonal[i]
             part[:, i:] -= error[:, None] * factor[i, i:]
             part[:, i] = new
@@ -132,3 +137,15 @@ def solve(
         work[:, end:] -= errors @ upper[begin:end, end:]
         loss += errors.square().sum().item() / 2
     return Solution(work.to(weight.dtype), kept, loss)
+
+
+def _step(weight: Tensor, bits: int) -> Tensor:
+    if bits < 2:
+        raise PruneError(f"rounding takes 2 bits at least, one is the sign; got {bits}")
+    return weight.abs().amax(1).clamp(min=torch.finfo(weight.dtype).tiny) / (2 ** (bits - 1) - 1)
+
+
+def _rounded(column: Tensor, step: Tensor, bits: int | None) -> Tensor:
+    assert bits is not None
+    most = 2 ** (bits - 1) - 1
+    return (column / step).round().clamp(-most, most) * step

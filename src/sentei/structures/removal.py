@@ -43,7 +43,9 @@ class Shrunk:
     left: Mapping[str, str]
 
 
-def shrink(model: nn.Module, example_inputs: Any) -> Shrunk:
+def shrink(
+    model: nn.Module, example_inputs: Any, *, optimizer: torch.optim.Optimizer | None = None
+) -> Shrunk:
     """Remove every unit that has no effect, in place; the outputs stay what they are.
 
     A unit has none if
@@ -54,6 +56,9 @@ def shrink(model: nn.Module, example_inputs: Any) -> Shrunk:
     What starves when others go is taken, too. Units of normalised widths stay, since layer norms
     count them. Constants are read off the model in eval mode, on the example inputs and on noise.
 
+    Args:
+        example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments.
+        optimizer: its state follows the parameters.
     Raises:
         PruneError: the outputs (on noise, in float64) would change by more than 1e-6, relative.
             The model is as before.
@@ -71,7 +76,7 @@ def shrink(model: nn.Module, example_inputs: Any) -> Shrunk:
     removed: dict[str, int] = {}
     folded: dict[str, int] = {}
     left: dict[str, str] = {}
-    with _Transaction(model, None) as transaction:
+    with _Transaction(model, optimizer) as transaction:
         for _ in range(_ROUNDS):
             groups = analyze(model, args=call[0], kwargs=call[1])
             uses = _uses(model, [call, *noises])
@@ -80,7 +85,7 @@ def shrink(model: nn.Module, example_inputs: Any) -> Shrunk:
             keep = _harmless(model, groups, _unread(model, groups, uses, left), call, left)
             if not keep:
                 break
-            remove(model, groups, keep, call, verify=False)
+            remove(model, groups, keep, call, optimizer=optimizer, verify=False)
             for name, kept in keep.items():
                 removed[name] = removed.get(name, 0) + groups[name].size - len(kept)
         error = _difference(before, _precise(model, noises))

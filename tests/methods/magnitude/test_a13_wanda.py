@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -114,3 +115,18 @@ def test_it_is_a_criterion_for_units_too():
     net, x = mlp(), toy()[0]
     result = prune(net, x, target=Target(params=0.5), criterion="wanda", data=toy())
     assert result.model[0].out_features < 24
+
+
+def test_the_cumulative_variant_drops_equal_shares_of_the_rows_sums():
+    given = setting(0.4)
+    with torch.no_grad():
+        given.model[0].weight[:12] *= torch.linspace(0, 1, 8) ** 4  # rows that differ in spread
+    norms, model = Norms(), copy.deepcopy(given.model)
+    observe(model, {"0.weight": model[0].weight}, given.examples(64), norms)
+    mask = apply(WANDA, given, scope="cumulative").masks["0.weight"]
+    assert mask.sum() == round(0.4 * 192) and len(set(mask.sum(1).tolist())) > 1
+    score = norms.score("0.weight", model[0].weight).double()
+    dropped = (score * ~mask).sum(1) / score.sum(1)
+    smallest = score.masked_fill(~mask, math.inf).amin(1) / score.sum(1)
+    # One share α for all rows: none dropped more, each would exceed it with one weight more.
+    assert dropped.max() <= (dropped + smallest).min() + 1e-9

@@ -164,3 +164,18 @@ def test_mistakes_speak():
         apply(SPARSEGPT, setting(0.5), scope="global")
     with pytest.raises(PruneError, match=r"2:4 keeps 0\.5"):
         apply(SPARSEGPT, setting(0.25), scope="2:4")
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_rounding_in_the_same_pass(bits):
+    weight, hessian = problem()
+    done = solve(weight, hessian, drop=20, bits=bits)
+    step = weight.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)
+    levels = done.weight / step
+    torch.testing.assert_close(levels, levels.round())
+    assert levels.abs().max() <= 2 ** (bits - 1) - 1 + 1e-9
+    assert not done.weight[~done.mask].count_nonzero() and int((~done.mask).sum()) == 20
+    outcome = apply(SPARSEGPT, setting(0.3), bits=bits)
+    assert outcome.kept == 192
+    with pytest.raises(PruneError, match="2 bits at least"):
+        solve(weight, hessian, drop=20, bits=1)

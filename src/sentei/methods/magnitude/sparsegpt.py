@@ -58,6 +58,7 @@ def sparsegpt(
     scope: str = "uniform",
     damping: float = 0.01,
     block: int = 128,
+    bits: int | None = None,
     propagate: str = "layer",
     recover: bool = False,
 ) -> Masks:
@@ -71,6 +72,7 @@ def sparsegpt(
         scope: how the density is spread over layers, by shapes (a name in `DENSITIES`), or "n:m".
         damping: λ as a share of the mean of H's diagonal; block: columns whose mask is chosen at
             once. propagate: as in `wanda`.
+        bits: round what stays to so many bits a weight in the same pass (section 3.5).
         recover: train on afterwards, which the paper does not.
     """
     pattern = nm.parse(scope)
@@ -101,6 +103,7 @@ def sparsegpt(
                 pattern=pattern,
                 damping=damping,
                 block=block,
+                bits=bits,
             )
             parts.append(done.weight)
             masks.append(done.mask)

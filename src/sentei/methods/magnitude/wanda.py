@@ -7,7 +7,7 @@ from sentei.methods.blockwise import by_blocks
 from sentei.methods.setting import Setting
 from sentei.structures import Masks
 
-__all__ = ["wanda"]
+__all__ = ["cumulative_share", "wanda"]
 
 
 @method(
@@ -34,7 +34,9 @@ def wanda(
     through in order, and each part sees what the pruned ones before it give (section 3).
 
     Args:
-        scope: "rows", or "n:m": n of every m consecutive inputs of a row stay. Any other scope of
+        scope: "rows", or "n:m": n of every m consecutive inputs of a row stay; "cumulative" drops
+            in each row the lowest scores up to a share α of the row's sum, α such that the layer
+            meets the density exactly (the reference's variant). Any other scope of
             `sentei.allocation.weights.select` that does not compare layers works as well.
         propagate: "layer": each weight on its own; "block": weights of one numbered block on the
             same inputs, as the reference does; "none": all on the dense network's inputs.
@@ -45,10 +47,28 @@ def wanda(
         use = norms.uses[name]
         # Rows are outputs, whichever way round the weight is stored.
         flat = use.matrix(norms.score(name, weight)).flatten(0, 1)
-        mask = select({name: flat}, setting.keep, scope)[name]
+        if scope == "cumulative":
+            mask = select({name: cumulative_share(flat)}, setting.keep, "uniform")[name]
+        else:
+            mask = select({name: flat}, setting.keep, scope)[name]
         return use.weight(mask.view(use.groups, -1, mask.shape[1]), weight.shape)
 
     masks = Masks(by_blocks(setting, Norms, prune, propagate))
     if recover:
         setting.recover(masks)
     return masks
+
+
+def cumulative_share(scores: Tensor) -> Tensor:
+    """Share of its row's sum that a score and all lower ones make up.
+
+    Dropping what lies below α in every row is then one ranking of the whole matrix.
+
+    >>> import torch
+    >>> cumulative_share(torch.tensor([[6., 1., 3.]])).tolist()
+    [[1.0, 0.1, 0.4]]
+    """
+    values, order = scores.double().sort(dim=1, stable=True)
+    running = values.cumsum(1)
+    share = running / running[:, -1:].clamp(min=1e-300)
+    return share.new_empty(share.shape).scatter_(1, order, share)
