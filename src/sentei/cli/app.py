@@ -785,3 +785,67 @@ def doctor_command(json_: Json = False) -> None:
         _json(found)
     else:
         show.put(show.console(), doctor_table(found))
+
+
+@_command("bench", "Comparing")
+def bench_command(
+    config: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A YAML file of tasks, methods, targets, seeds.")
+    ],
+    out: Annotated[
+        Path, _option("--out", "-o", metavar="DIR", panel=_RUN, help="Where results are kept.")
+    ],
+    on: Annotated[
+        str,
+        _option("--on", metavar="PLACE", panel=_RUN, default="here",
+                help="here: in processes; ray: on a Ray cluster."),
+    ] = "here",
+    workers: Annotated[
+        int, _option("--workers", metavar="N", panel=_RUN, default="1", help="Processes.")
+    ] = 1,
+    address: Annotated[
+        str | None,
+        _option("--address", metavar="ADDRESS", panel=_RUN,
+                help="Of the Ray cluster; one is started here by default."),
+    ] = None,
+    retry: Annotated[
+        bool, _option("--retry", panel=_RUN, help="Try again what failed before.")
+    ] = False,
+) -> None:  # fmt: skip
+    """Compare methods under one protocol: tasks × methods × targets × seeds.
+
+    Every result is kept and none is computed twice: run it again to go on, or to add methods.
+    """
+    from sentei.cli.benching import bench
+
+    screen = show.console()
+    tally, files = bench(
+        config, out, on=on, workers=workers, address=address, retry=retry, console=screen
+    )
+    screen.print(
+        f"{tally.done} runs done, {tally.known} were there, {tally.failed} gave no result"
+        + (f", {tally.elsewhere} are with another runner" if tally.elsewhere else "")
+    )
+    for file in files.values():
+        screen.print(f"report: {file}", soft_wrap=True)
+
+
+@_command("map", "Comparing")
+def map_command(
+    out: Annotated[
+        Path, _option("--out", "-o", metavar="FILE", panel=_RUN, help="The page to write.")
+    ] = Path("map.html"),
+    store: Annotated[
+        Path | None,
+        _option("--store", metavar="DIR", panel=_RUN, help="A bench whose curves are shown."),
+    ] = None,
+    claims: Annotated[
+        Path | None,
+        _option("--claims", metavar="DIR", panel=_RUN, help="Records of measured claims."),
+    ] = None,
+) -> None:
+    """Draw all methods by year and family, as an interactive page."""
+    from sentei.cli.benching import draw_map
+
+    page = draw_map(out, store=store, claims=claims)
+    show.console().print(f"page: {page}", soft_wrap=True)
