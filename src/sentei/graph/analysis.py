@@ -12,7 +12,7 @@ from sentei.graph import rules
 from sentei.graph.axis import Axis, Dim, Fixed, dims, pin, resolve
 from sentei.graph.rules import Facts, Rule, Traced, is_pointwise, pointwise, recording
 from sentei.graph.rules.base import _where, same
-from sentei.graph.tape import AttributeKey, Node, Scalar, Tape, Value, flatten
+from sentei.graph.tape import AttributeKey, Node, Scalar, Tape, Value, flatten, undisturbed
 from sentei.graph.ties import Solution, solve
 
 __all__ = ["Analysis", "analyze_tapes"]
@@ -76,6 +76,7 @@ class Analysis:
         return factors(self, kept)
 
 
+@undisturbed()
 def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
     """Apply the rules to every operator of every tape; parameters are shared between tapes."""
     given, tapes = list(tapes), []

@@ -24,7 +24,7 @@ from sentei.graph.capture import capture, unwrap
 from sentei.graph.cost import Cost, CostModel
 from sentei.graph.errors import PruneError, closest
 from sentei.graph.freedom import outers
-from sentei.graph.tape import Tape
+from sentei.graph.tape import Tape, undisturbed
 
 __all__ = ["Group", "Groups", "Slice", "analyze"]
 
@@ -280,6 +280,7 @@ def _usable(model: nn.Module) -> nn.Module:
     return model
 
 
+@undisturbed()
 def _build(analysis: Analysis, protect: tuple[str, ...]) -> list[Group]:
     slices: dict[Dim, list[Slice]] = {}
     outer: set[Dim] = set()
