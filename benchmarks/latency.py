@@ -8,7 +8,8 @@ order that changes every turn:
 - ours: `sentei.prune(target=Target(macs=share), round_to="auto")`;
 - ours/1: the same with widths as they come;
 - peer, peer/8: torch-pruning's magnitude pruner, without and with `round_to=8`, its ratio found by
-  bisection so that the MACs are the same or just below.
+  bisection so that the MACs are the same or just below;
+- ours=peer/8: ours once more, for the MACs that peer/8 came down to, which may be far below.
 
 Two times are kept for every run: by the clock on the wall, and the processor time of all threads,
 which does not count what other programs on the machine took. Of both, the fastest of all turns is
@@ -157,6 +158,11 @@ def measure(name: str, share: float, batch: int, seconds: float, table: LatencyT
                 models[arm] = peer(model, x, limit, multiple)
         except Exception as error:
             trouble[arm] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    if "peer/8" in models:
+        target = sentei.Target(macs=macs(models["peer/8"], x))
+        models["ours=peer/8"] = sentei.prune(
+            model, x, target=target, round_to="auto", latency_table=table, **options
+        ).model
     load = os.getloadavg()[0]
     wall, work = turns(models, x, seconds)
     row: dict[str, Any] = {
@@ -187,8 +193,13 @@ def measure(name: str, share: float, batch: int, seconds: float, table: LatencyT
             "speed-up of work": min(work["whole"]) / min(work[arm]),
             "speed-up by turn": spread(_ratio(wall["whole"], wall[arm])),
             "speed-up of work by turn": spread(_ratio(work["whole"], work[arm])),
-            "work over ours by turn": spread(_ratio(work[arm], work["ours"])),
         }
+    for arm, rival in (("ours", "peer"), ("ours=peer/8", "peer/8")):
+        if arm in models and rival in models:
+            row[f"{rival} over {arm}"] = {
+                "best": min(work[rival]) / min(work[arm]),
+                "by turn": spread(_ratio(work[rival], work[arm])),
+            }
     return row
 
 
@@ -198,21 +209,21 @@ def _ratio(above: list[float], below: list[float]) -> list[float]:
 
 def show(rows: list[dict[str, Any]]) -> str:
     lines = [
-        f"{'model':<14}{'threads':>8} {'arm':<8}{'MACs':>7}{'speed-up: wall, best':>22}"
+        f"{'model':<14}{'threads':>8} {'arm':<12}{'MACs':>7}{'speed-up: wall, best':>22}"
         f"{'processor, best':>17}{'by turn (quartiles)':>26}{'x MAC ratio':>13}"
     ]
     for row in rows:
         for arm, r in row["arms"].items():
             turn = r["speed-up of work by turn"]
             lines.append(
-                f"{row['model']:<14}{row['threads']:>8} {arm:<8}{r['macs']:>7.3f}"
+                f"{row['model']:<14}{row['threads']:>8} {arm:<12}{r['macs']:>7.3f}"
                 f"{r['speed-up']:>22.2f}{r['speed-up of work']:>17.2f}{turn['median']:>12.2f} "
                 f"({turn['quartile']:.2f} to {turn['upper quartile']:.2f})"
                 f"{r['speed-up of work'] * r['macs']:>13.2f}"
             )
     for threads in sorted({r["threads"] for r in rows}):
         own = [r["arms"] for r in rows if r["threads"] == threads]
-        for arm in ("ours", "ours/1", "peer", "peer/8"):
+        for arm in ("ours", "ours/1", "peer", "peer/8", "ours=peer/8"):
             arms = [a[arm] for a in own if arm in a]
             if arms:
                 wall = statistics.median(a["speed-up"] * a["macs"] for a in arms)
@@ -221,6 +232,18 @@ def show(rows: list[dict[str, Any]]) -> str:
                     f"{threads} threads, {arm}: speed-up over MAC ratio, median of {len(arms)}: "
                     f"wall {wall:.2f}, processor {work:.2f}; slowest speed-up "
                     f"{min(a['speed-up of work'] for a in arms):.2f}"
+                )
+        for rival in ("peer over ours", "peer/8 over ours=peer/8"):
+            best = [r[rival]["best"] for r in rows if r["threads"] == threads and rival in r]
+            turn = [
+                r[rival]["by turn"]["median"]
+                for r in rows
+                if r["threads"] == threads and rival in r
+            ]
+            if best:
+                lines.append(
+                    f"{threads} threads, processor time of {rival}: best {min(best):.2f} to "
+                    f"{max(best):.2f}, by turn {min(turn):.2f} to {max(turn):.2f}"
                 )
     return "\n".join(lines)
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import multiprocessing
 import re
+import zlib
 
 import numpy as np
 import pytest
@@ -95,7 +96,8 @@ def test_what_stays_is_the_fastest_width_at_least_as_wide(times):
 def test_prediction_is_monotone_in_every_width(case, seed):
     model, inputs = case
     groups = analyze(model, inputs)
-    predicted = Latency(groups, table())
+    # However jagged the times are.
+    predicted = Latency(groups, table(operator=lambda s: 1e-9 * (zlib.crc32(s.encode()) % 1000)))
     dims = {g.dim: i for i, g in enumerate(groups.values())}
     seconds = predicted.compiled(dims)
     draw = np.random.default_rng(seed)
