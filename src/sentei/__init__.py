@@ -22,6 +22,7 @@ from sentei.prune import Result, delete_units, prune
 from sentei.sensitivity import Sensitivity, sensitivity
 from sentei.sources import Source
 from sentei.storage import load, save
+from sentei.structures.removal import shrink
 from sentei.zeros import zeros_report
 
 try:
@@ -52,5 +53,6 @@ __all__ = [
     "rule",
     "save",
     "sensitivity",
+    "shrink",
     "zeros_report",
 ]

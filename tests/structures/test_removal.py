@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import sentei
 from sentei.allocation.weights import top
 from sentei.graph.errors import PruneError
 from sentei.structures import removal
@@ -173,3 +174,18 @@ def test_the_state_of_the_optimiser_follows():
     shrink(net, torch.randn(2, 4), optimizer=optimizer)
     kept = [0, 2, 3, 4, 5]
     assert torch.equal(optimizer.state[net[0].weight]["momentum_buffer"], state[kept])
+
+
+def test_what_was_shrunk_is_saved_and_loaded(tmp_path):
+    def build():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 6), nn.Sigmoid(), nn.Linear(6, 3))
+
+    net, x = build(), torch.randn(5, 4)
+    with torch.no_grad():
+        net[0].weight[2] = 0
+        net[2].weight[:, 4] = 0
+    sentei.shrink(net, x)
+    sentei.save(net, tmp_path / "net")
+    again = sentei.load(tmp_path / "net", model=build())
+    assert again[0].out_features == 4 and torch.equal(again(x), net(x))
