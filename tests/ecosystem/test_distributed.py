@@ -84,6 +84,11 @@ def test_two_processes_train_as_one(tmp_path):
         )
         for rank in range(2)
     ]
-    for process in both:
-        out, err = process.communicate(timeout=120)
-        assert (process.returncode, out) == (0, "done\n"), err[-3000:]
+    try:
+        for process in both:
+            out, err = process.communicate(timeout=120)
+            assert (process.returncode, out) == (0, "done\n"), err[-3000:]
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()
