@@ -1,10 +1,15 @@
 """Commands that change nothing, and the help."""
 
 import json
+import re
+import shlex
 import xml.etree.ElementTree as xml
+from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from sentei.cli.app import app
 from tests.cli.helpers import process, sentei, user_file, widest
 
 COMMANDS = ("prune", "plan", "inspect", "sensitivity", "verify", "report", "export", "compare",
@@ -77,3 +82,15 @@ def test_the_module_is_the_command():
     text, _ = child.communicate(timeout=60)
     assert child.returncode == 0 and text.startswith("sentei ")
     assert "pruen" in sentei("pruen", code=2)
+
+
+def test_the_commands_of_the_readme_are_commands():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    section = readme.partition("## The command line")[2].partition("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("sentei ")]
+    lines += re.findall("`(sentei prune [^`]+)`", section)
+    assert len(lines) >= 7
+    known = get_command(app).commands
+    for line in lines:
+        _, name, *rest = shlex.split(line)
+        known[name].make_context(name, rest)  # raises where an option is unknown

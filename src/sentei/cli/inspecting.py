@@ -112,11 +112,13 @@ class Inspection:
             (f"{len(rows)} groups can shrink", "kind", "units", "params", "MACs", "notes"),
             rows[:_ROWS],
             right=(2, 3, 4),
-            names=(0, 5),
+            names=(5,),
         )
         if len(rows) > _ROWS:
             yield f"… and {len(rows) - _ROWS} more; --json lists all"
         yield "A weight lies between two groups: their shares overlap."
+        if any(g.tied for g in self.groups.values()):
+            yield "Tied groups keep equal shares."
 
     def _pinned(self) -> Iterator[Any]:
         found = reasons(self.groups)
@@ -187,10 +189,7 @@ def _place(names: list[str]) -> Callable[[str], tuple[int, ...]]:
 
 
 def _notes(group: Any) -> str:
-    notes = []
-    if group.tied:
-        notes.append(f"tied to {len(group.tied)} more" if len(group.tied) > 1 else
-                     f"tied to {show.elide(group.tied[0], 18)}")  # fmt: skip
+    notes = [f"tied to {len(group.tied)}"] if group.tied else []
     if group.step > 1:
         notes.append(f"by {group.step}")
     if group.normalised:

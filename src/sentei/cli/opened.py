@@ -24,7 +24,7 @@ class Opened:
     """What a command works on.
 
     model: in eval mode, on `device`. source: what rebuilds it. example: inputs of one example.
-    data: None where none was given.
+    data: None where none was given. notes: what people should know, a sentence each.
     """
 
     model: nn.Module = field(repr=False)
@@ -32,6 +32,7 @@ class Opened:
     example: Any = field(repr=False)
     data: Dataset | None
     device: torch.device
+    notes: tuple[str, ...] = ()
 
     def call(self) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         """The example as positional and keyword arguments."""
@@ -89,8 +90,7 @@ def open_all(config: Config, *, need_data: bool = False) -> Opened:
             f"{source} does not say how its model is built; prune it from Python, with "
             "sentei.load(folder, model=...)"
         )
-    _check_fit(opened)
-    return opened
+    return replace(opened, notes=_check_fit(opened))
 
 
 def device_of(text: str) -> torch.device:
@@ -157,8 +157,9 @@ def _normalisation(source: Source, model: nn.Module) -> dict[str, Any]:
     return {}
 
 
-def _check_fit(opened: Opened) -> None:
+def _check_fit(opened: Opened) -> tuple[str, ...]:
     """One forward pass, so that what does not fit is said before anything long begins."""
+    notes = [] if opened.data is None else list(opened.data.notes)
     args, kwargs = opened.call()
     try:
         with torch.inference_mode():
@@ -177,14 +178,20 @@ def _check_fit(opened: Opened) -> None:
             f"{opened.source} does not run on {origin} {shapes(opened.example)}: "
             f"{type(error).__name__}: {reason}{hint}"
         ) from error
-    if opened.data is None or opened.data.classes is None:
-        return
     logits = outputs if isinstance(outputs, Tensor) else getattr(outputs, "logits", None)
-    if isinstance(logits, Tensor) and logits.dim() >= 2 and logits.shape[1] < opened.data.classes:
-        raise PruneError(
-            f"{opened.source} tells {logits.shape[1]} classes apart and {opened.data.name} has "
-            f"{opened.data.classes}; try --set num_classes={opened.data.classes}"
-        )
+    classes = None if opened.data is None else opened.data.classes
+    if opened.data is not None and classes and isinstance(logits, Tensor) and logits.dim() >= 2:
+        if logits.shape[1] < classes:
+            raise PruneError(
+                f"{opened.source} tells {logits.shape[1]} classes apart and {opened.data.name} "
+                f"has {classes}; try --set num_classes={classes}"
+            )
+        if logits.shape[1] > classes:
+            notes.append(
+                f"the model tells {logits.shape[1]:,} classes apart, {opened.data.name} has "
+                f"{classes}; --set num_classes={classes} would fit"
+            )
+    return tuple(notes)
 
 
 def shapes(tree: Any) -> str:

@@ -268,6 +268,8 @@ class _Work:
                 "data", f"{opened.data.name}: {train:,} to train on, {validation:,} to choose by, "
                 f"{test:,} to test on"
             )  # fmt: skip
+        for note in opened.notes:
+            self.report.line("", note)
 
     def _start(self) -> None:
         """The weights everything starts from: built once, whatever the builder draws next time."""
@@ -702,7 +704,7 @@ def result_of(run: Run, opened: Opened) -> Facts:
         "version": 1,
         "model": str(opened.source),
         "data": None if data is None else data.name,
-        "notes": [] if data is None else list(data.notes),
+        "notes": list(opened.notes),
         "metric": None if data is None else {
             "name": data.metric.name,
             "higher_is_better": data.metric.higher_is_better,

@@ -131,7 +131,7 @@ def _value(found: Sensitivity, value: float) -> str:
 
 
 # -- the picture ----------------------------------------------------------------------------------
-_WIDE, _HIGH, _LEFT, _TOP, _PLOT = 860, 420, 64, 56, 430
+_WIDE, _HIGH, _LEFT, _TOP, _PLOT, _LINE = 860, 420, 64, 56, 430, 17
 # Distinct in hue and in lightness, so that they differ without colour vision, too.
 _COLOURS = ("#1f6feb", "#d1570a", "#2da44e", "#8250df", "#bf3989", "#0a7ea4", "#9a6700", "#57606a")
 _DASHES = ("", "6 3", "2 2", "8 3 2 3")
@@ -143,7 +143,7 @@ def picture(found: Sensitivity, title: str) -> str:
     values = [v for c in curves for v in c.values] + [found.baseline]
     low, high = min(values), max(values)
     if found.metric == "accuracy":
-        low, high = min(low, 0.0) if low < 0.5 else low, max(high, found.baseline)
+        low, high = 0.0, 1.0
     span = (high - low) or 1.0
 
     def x(share: float) -> float:
@@ -162,20 +162,19 @@ def picture(found: Sensitivity, title: str) -> str:
             f'<g><title>{escape(curve.group)}</title><polyline points="{points}" fill="none" '
             f'stroke="{colour}" stroke-width="1.8" stroke-dasharray="{dash}"/></g>'
         )
-        row = _TOP + 8 + 17 * i
-        if row < _HIGH - 24:
-            left = _LEFT + _PLOT + 24
-            lines.append(
-                f'<line x1="{left}" x2="{left + 26}" y1="{row}" y2="{row}" stroke="{colour}" '
-                f'stroke-width="2.4" stroke-dasharray="{dash}"/>'
-                f'<text x="{left + 34}" y="{row + 4}">{escape(show.elide(curve.group, 38))}</text>'
-            )
+        row, left = _TOP + 8 + _LINE * i, _LEFT + _PLOT + 24
+        lines.append(
+            f'<line x1="{left}" x2="{left + 26}" y1="{row}" y2="{row}" stroke="{colour}" '
+            f'stroke-width="2.4" stroke-dasharray="{dash}"/>'
+            f'<text x="{left + 34}" y="{row + 4}">{escape(show.elide(curve.group, 38))}</text>'
+        )
+    tall = max(_HIGH, 2 * _TOP + _LINE * len(curves))
     body = "\n".join(lines)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDE} {_HIGH}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDE} {tall}" role="img" '
         f'aria-label="{escape(found.metric)} against the share removed, by group" '
         f'font-family="system-ui, sans-serif" font-size="12" fill="#24292f">\n'
-        f'<rect width="{_WIDE}" height="{_HIGH}" fill="#ffffff"/>\n{body}\n</svg>\n'
+        f'<rect width="{_WIDE}" height="{tall}" fill="#ffffff"/>\n{body}\n</svg>\n'
     )
 
 
