@@ -22,6 +22,24 @@ def net(width=16):
 def drawn():
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
 
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8)) for _ in range(3)
+        )
+
+    def forward(self, x):
+        x = self.first(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.last(x)
+
+def residual():
+    torch.manual_seed(3)
+    return Residual()
+
 def data(n=90):
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(n, 6, generator=draw)

@@ -140,6 +140,16 @@ def test_a_method_that_removes_units(home):
     assert result["groups"] and result["masks"] is None
 
 
+def test_whole_layers_go_too(home):
+    out = home / "depth"
+    sentei(
+        "prune", f"{home}/mine.py:residual", "-d", f"{home}/mine.py:data", "-c", "taylor",
+        "-t", "20%", "--depth", "--epochs", "1", "-o", out,
+    )  # fmt: skip
+    assert read_result(out)["layers"][0]
+    assert sentei("verify", out, "--trust").count("✓") == 4
+
+
 def test_without_data_it_prunes_and_says_what_it_can(home):
     out = home / "bare"
     text = sentei(
@@ -235,7 +245,7 @@ def test_a_folder_in_use_is_left_alone(run, home, tmp_path):
 
 def test_model_files_that_misbehave(home):
     rest = ("--input", "1x6", "-t", "50%")
-    assert "mine.py:20: RuntimeError: no luck today" in error(
+    assert "mine.py:38: RuntimeError: no luck today" in error(
         "plan", f"{home}/mine.py:raises", *rest
     )
     assert "SystemExit" in error("plan", f"{home}/mine.py:leaves", *rest)

@@ -267,6 +267,11 @@ Granularity = Annotated[
     _option("--granularity", metavar="WHICH", panel=_BUDGET, default="auto",
             help="Of heads and their width, what shrinks: blocks, width, both or auto."),
 ]  # fmt: skip
+Depth = Annotated[
+    bool | None,
+    _option("--depth", panel=_BUDGET,
+            help="Take out whole layers, too, where that keeps more than cutting widths."),
+]  # fmt: skip
 Criterion = Annotated[
     str | None,
     _option("--criterion", "-c", metavar="NAME", panel=_HOW, default="l2",
@@ -275,7 +280,8 @@ Criterion = Annotated[
 Allocation = Annotated[
     str | None,
     _option("--allocation", "-a", metavar="NAME", panel=_HOW, default="global",
-            help="How the budget is spread: global, local, uniform, isomorphic, sensitivity."),
+            help="How the budget is spread: global, local, uniform, isomorphic, knapsack, "
+            "sensitivity."),
 ]  # fmt: skip
 Calibration = Annotated[
     int | None,
@@ -497,6 +503,7 @@ def prune_command(
     min_fraction: MinFraction = None,
     uniform: Uniform = None,
     granularity: Granularity = None,
+    depth: Depth = None,
     seed: Seed = None,
     device: Device = None,
     threads: Threads = None,
@@ -532,7 +539,8 @@ def prune_command(
         "augment": augment, "workers": workers, "model_options": set_, "weights": weights,
         "input": input_, "trust": trust, "image_size": image_size, "length": length,
         "protect": protect, "round_to": round_to, "min_fraction": min_fraction,
-        "uniform": uniform, "granularity": granularity, "seed": seed, "device": device,
+        "uniform": uniform, "granularity": granularity, "depth": depth, "seed": seed,
+        "device": device,
         "threads": threads,
     }  # fmt: skip
     bare = config is None and not any(v is not None and v != [] for v in given.values())
@@ -565,6 +573,7 @@ def plan_command(
     min_fraction: MinFraction = None,
     uniform: Uniform = None,
     granularity: Granularity = None,
+    depth: Depth = None,
     set_: Set = None,
     weights: Weights = None,
     input_: Input = None,
@@ -583,7 +592,7 @@ def plan_command(
         _config(
             model=model, target=target, data=data, criterion=criterion, allocation=allocation,
             calibration=calibration, protect=protect, round_to=round_to,
-            min_fraction=min_fraction, uniform=uniform, granularity=granularity,
+            min_fraction=min_fraction, uniform=uniform, granularity=granularity, depth=depth,
             model_options=set_, weights=weights, input=input_, trust=trust,
             image_size=image_size, length=length, seed=seed, device=device, threads=threads,
         )
@@ -598,8 +607,8 @@ def plan_command(
 def inspect_command(
     model: Model,
     data: Data = None,
-    depth: Annotated[
-        int, _option("--depth", metavar="N", panel=_RUN, default="2",
+    levels: Annotated[
+        int, _option("--levels", metavar="N", panel=_RUN, default="2",
                      help="Levels of modules to show.")
     ] = 2,
     protect: Protect = None,
@@ -620,7 +629,7 @@ def inspect_command(
             model=model, data=data, protect=protect, model_options=set_, weights=weights,
             input=input_, trust=trust, image_size=image_size, length=length, device=device,
         ),
-        depth=depth,
+        levels=levels,
     )  # fmt: skip
     if json_:
         _json(found.to_json())

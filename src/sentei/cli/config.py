@@ -52,6 +52,7 @@ class Config(BaseModel):
     min_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
     uniform: bool = False
     granularity: str = "auto"
+    depth: bool = False
 
     method: str | None = None
     method_options: dict[str, Any] = {}

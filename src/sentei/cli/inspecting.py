@@ -94,7 +94,7 @@ class Inspection:
             right=(1, 2, 3, 4),
         )  # fmt: skip
         if len(self.shares) > _ROWS:
-            yield f"… and {len(self.shares) - _ROWS} more modules; --depth 1 shows fewer"
+            yield f"… and {len(self.shares) - _ROWS} more modules; --levels 1 shows fewer"
         yield ""
         yield from self._groups()
         yield from self._pinned()
@@ -135,17 +135,17 @@ class Inspection:
             yield show.escape(f"Operators without a rule, so pinned: {', '.join(names[:6])}")
 
 
-def inspect(config: Config, *, depth: int = 2) -> Inspection:
+def inspect(config: Config, *, levels: int = 2) -> Inspection:
     """What can be pruned in a model, and where its cost sits.
 
     Args:
-        depth: levels of modules to list the cost of.
+        levels: of modules to list the cost of.
     Raises:
         PruneError: the model cannot be had or does not run.
     """
     opened = open_all(config)
     groups = sentei.analyze(opened.model, **inputs(opened), protect=config.protect)
-    return Inspection(str(opened.source), shapes(opened.example), groups, _shares(groups, depth))
+    return Inspection(str(opened.source), shapes(opened.example), groups, _shares(groups, levels))
 
 
 def _shares(groups: Groups, depth: int) -> tuple[Share, ...]:

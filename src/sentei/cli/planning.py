@@ -38,6 +38,7 @@ def plan(config: Config) -> Result:
         round_to=config.round_to,
         min_fraction=config.min_fraction,
         uniform=config.uniform,
+        depth=config.depth,
         data=calibration(config, opened),
         loss=opened.data.loss if opened.data is not None else None,
         seed=config.seed,
@@ -99,5 +100,7 @@ def plan_table(result: Result) -> Lines:
     )  # fmt: skip
     more = f"… and {len(cut) - _SHOWN} more groups. " if len(cut) > _SHOWN else ""
     words = f"{more}{len(groups) - len(cut)} of {len(groups)} groups would keep all their units."
+    if result.layers:
+        words = f"Layers to go: {', '.join(la.name for la in result.layers)}. {words}"
     held = [show.escape(f"left whole: {name}: {why}") for name, why in result.held.items()]
     return Lines(costs, "", widths, words, *held, "Nothing was changed.")

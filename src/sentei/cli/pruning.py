@@ -269,7 +269,8 @@ class _Work:
                 f"{test:,} to test on"
             )  # fmt: skip
         for note in opened.notes:
-            self.report.line("", note)
+            if not note.startswith("validation:"):  # the counts say it
+                self.report.line("", note)
 
     def _start(self) -> None:
         """The weights everything starts from: built once, whatever the builder draws next time."""
@@ -359,6 +360,7 @@ class _Work:
             round_to=config.round_to,
             min_fraction=config.min_fraction,
             uniform=config.uniform,
+            depth=config.depth,
             data=self._calibration(),
             loss=opened.data.loss if opened.data is not None else None,
             seed=config.seed,
@@ -425,6 +427,8 @@ class _Work:
         if check is not None:
             text += f"; {_verdict(check)}"
         self.report.line("prune", text, sum(facts["seconds"].values()))
+        if facts["layers"]:
+            self.report.line("", f"whole layers taken out: {', '.join(facts['layers'])}")
         for name, why in list(facts["held"].items())[:3]:
             self.report.line("", f"{name} left whole: {why}")
 
@@ -623,6 +627,7 @@ def facts_of(result: sentei.Result) -> Facts:
         "groups": widths,
         "pinned": [{"because": why, "groups": names} for why, names in reasons(result.groups)],
         "held": dict(result.held),
+        "layers": [layer.name for layer in result.layers],
         "units": _units(result.surgery.units) if result.surgery is not None else {},
         "verification": None if check is None else _checked(check),
         "timing": None if timing is None else dataclasses.asdict(timing),
@@ -726,6 +731,7 @@ def result_of(run: Run, opened: Opened) -> Facts:
         "groups": groups_of(run),
         "pinned": removed[0]["pinned"] if removed else [],
         "held": {k: v for step in removed for k, v in step["held"].items()},
+        "layers": [step["layers"] for step in removed],
         "units": [step["units"] for step in removed],
         "verification": [step["verification"] for step in removed],
         "training": training + [

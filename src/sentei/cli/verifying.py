@@ -91,7 +91,7 @@ def _checks(path: Path, artefact: Path, run: bool, trust: bool) -> Iterator[Chec
         return
     result = read_result(path)
     stored = load_checkpoint(path / "answers.safetensors")
-    if any(result["units"]):
+    if any(result["units"]) or any(result["layers"]):
         yield _exact(path, result, model, trust)
     yield _answers(model, stored, path)
 
@@ -103,7 +103,9 @@ def _exact(path: Path, result: dict[str, Any], pruned: torch.nn.Module, trust: b
     )
     opened = open_all(config)
     model, worst, conclusive = opened.model, 0.0, True
-    for units in result["units"]:
+    for units, layers in zip(result["units"], result["layers"], strict=True):
+        for layer in layers:
+            sentei.delete_layer(model, layer, **inputs(opened))
         groups = sentei.analyze(model, **inputs(opened), protect=config.protect)
         try:
             keep = {name: _decoded(kept, groups[name].size) for name, kept in units.items()}
