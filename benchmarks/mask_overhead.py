@@ -117,8 +117,10 @@ def measure(name: str, turns: int, steps: int, density: float) -> dict[str, Any]
     scores = {n: w.detach().abs() for n, w in prunable(twin).items()}
     dense = Stepper(model, batch, [])
     masked = Stepper(twin, batch, [MaskHook(select(scores, density))])
-    for _ in range(10):  # warm caches and the allocator
+    for _ in range(3):  # warm caches and the allocator
         dense(), masked()
+    # Short steps are measured more often: a turn takes at least a quarter of a second of each kind.
+    steps = max(steps, round(0.25 / statistics.median(dense() for _ in range(5))))
     ratios, times = [], []
     for _ in range(turns):
         plain, held = [], []
@@ -142,8 +144,8 @@ def measure(name: str, turns: int, steps: int, density: float) -> dict[str, Any]
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description="time masked against dense training steps")
     parser.add_argument("--models", nargs="*", default=list(MODELS)[:-1], choices=MODELS)
-    parser.add_argument("--turns", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=30, help="of either kind a turn")
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=8, help="of either kind a turn, at least")
     parser.add_argument("--density", type=float, default=0.1)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
