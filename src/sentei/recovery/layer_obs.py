@@ -22,8 +22,9 @@ from sentei.graph.errors import PruneError
 
 __all__ = ["Trace", "cheapest", "damped_inverse", "greedy", "least_squares", "one_pass"]
 
-# Float64 values that the inverses of rows under way may take: 2^24 are 128 MiB.
-_AT_ONCE = 2**24
+# Float64 values that the inverses of rows under way may take: 2^17 are 1 MiB, which stays in a
+# cache; each step goes over all of them, so that more at once is slower.
+_AT_ONCE = 2**17
 
 
 @dataclass(frozen=True)
@@ -110,38 +111,58 @@ def _greedy(
     w, blocks = w.clone(), columns // width
     own = inverse.expand(rows, -1, -1).clone()
     each = torch.arange(rows, device=w.device)
-    eye = torch.eye(width, dtype=w.dtype, device=w.device)
+    inside = torch.arange(width, device=w.device)
+    # What is left of each row: its blocks' numbers, and where a pattern allows no more, closed.
+    ids = torch.arange(blocks, device=w.device).repeat(rows, 1)
     open_ = torch.ones(rows, blocks, dtype=torch.bool, device=w.device)
     gone = torch.zeros_like(open_)
     steps = blocks if pattern is None else columns // pattern[1] * (pattern[1] - pattern[0])
-    order, losses = [], []
+    order, losses, eye = [], [], torch.eye(width, dtype=w.dtype, device=w.device)
     for _ in range(steps):
-        inner = own.view(rows, blocks, width, blocks, width).diagonal(dim1=1, dim2=3)
-        inner = inner.permute(0, 3, 1, 2)  # (rows, blocks, width, width), of each block with itself
-        inner = torch.where(gone[:, :, None, None], eye, inner)  # what left has an inverse of zero
-        part = w.view(rows, blocks, width)
+        left = ids.shape[1]
+        if 4 * int(gone[0].sum()) > left:  # as many in every row: leave them out from here on
+            stay = (~gone).nonzero()[:, 1].view(rows, -1)
+            ids, open_ = ids.gather(1, stay), open_.gather(1, stay)
+            places = (stay[:, :, None] * width + inside).flatten(1)
+            w = w.gather(1, places)
+            own = own.gather(2, places[:, None, :].expand(-1, own.shape[1], -1))
+            own = own.gather(1, places[:, :, None].expand(-1, -1, places.shape[1]))
+            gone, left = torch.zeros_like(open_), ids.shape[1]
+        part = w.view(rows, left, width)
         if width == 1:
-            solved = part / inner[..., 0]
+            pivots = own.diagonal(dim1=1, dim2=2).masked_fill(gone, 1.0)
+            solved = part / pivots[..., None]
         else:
+            inner = own.view(rows, left, width, left, width).diagonal(dim1=1, dim2=3)
+            inner = inner.permute(0, 3, 1, 2)  # each block with itself
+            inner = torch.where(gone[:, :, None, None], eye, inner)
             solved = torch.linalg.solve(inner, part)
         cost = 0.5 * (part * solved).sum(-1)
         chosen = cost.masked_fill(~open_, torch.inf).argmin(1)
-        order.append(chosen)
+        order.append(ids[each, chosen])
         losses.append(cost[each, chosen])
-        index = chosen[:, None] * width + torch.arange(width, device=w.device)
-        columns_of = own.gather(2, index[:, None, :].expand(-1, columns, -1))
+        index = chosen[:, None] * width + inside
+        wide = index[:, None, :].expand(-1, own.shape[1], -1)
+        columns_of = own.gather(2, wide)
         w -= (columns_of @ solved[each, chosen][..., None])[..., 0]
-        own -= columns_of @ torch.linalg.solve(inner[each, chosen], columns_of.mT)
+        if width == 1:
+            scaled = columns_of.mT / pivots[each, chosen][:, None, None]
+        else:
+            scaled = torch.linalg.solve(inner[each, chosen], columns_of.mT)
+        own.baddbmm_(columns_of, scaled, alpha=-1)
         # Exact zeros, where rounding would leave something to be chosen again.
         w.scatter_(1, index, 0.0)
-        own.scatter_(2, index[:, None, :].expand(-1, columns, -1), 0.0)
-        own.scatter_(1, index[:, :, None].expand(-1, -1, columns), 0.0)
+        own.scatter_(2, wide, 0.0)
+        own.scatter_(1, index[:, :, None].expand(-1, -1, own.shape[2]), 0.0)
         gone[each, chosen] = True
         open_[each, chosen] = False
         if pattern is not None:
+            # A group is closed once it has lost m - n; counted on the original numbers.
             n, m = pattern
-            full = gone.view(rows, -1, m).sum(2) == m - n
-            open_ &= ~full.repeat_interleave(m, 1)
+            taken = torch.stack(order, 1) // m
+            lost = torch.zeros(rows, columns // m, dtype=torch.int64, device=w.device)
+            lost.scatter_add_(1, taken, torch.ones_like(taken))
+            open_ &= lost.gather(1, ids // m) < m - n
     return torch.stack(order, 1), torch.stack(losses, 1)
 
 

@@ -117,14 +117,24 @@ def fresh_weights(
 def inputs_like(
     call: tuple[tuple[Any, ...], dict[str, Any]], batch_size: int, generator: torch.Generator
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The call with `batch_size` normal inputs for floating-point tensors, others repeated."""
+    """The call with `batch_size` normal inputs for floating-point tensors, others repeated.
+
+    Inputs without a common batch dimension (a graph's nodes and edges) keep their shapes.
+    """
+    sizes = {
+        leaf.shape[0] if leaf.dim() else 0
+        for leaf in pytree.tree_leaves(call)
+        if isinstance(leaf, Tensor)
+    }
+    batched = len(sizes) == 1
 
     def drawn(leaf: Any) -> Any:
         if not isinstance(leaf, Tensor) or leaf.dim() == 0:
             return leaf
         if leaf.is_floating_point():
-            return torch.randn(batch_size, *leaf.shape[1:], generator=generator).to(leaf)
-        return leaf[torch.arange(batch_size, device=leaf.device) % len(leaf)]
+            shape = (batch_size, *leaf.shape[1:]) if batched else leaf.shape
+            return torch.randn(shape, generator=generator).to(leaf)
+        return leaf[torch.arange(batch_size, device=leaf.device) % len(leaf)] if batched else leaf
 
     return pytree.tree_map(drawn, call)
 
