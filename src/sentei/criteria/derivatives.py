@@ -175,15 +175,20 @@ def sample_gradients(evidence: Evidence, names: Iterable[str] | None = None) -> 
     """Gradients of single examples, some examples at a time: name -> (examples, *shape).
 
     In eval mode. One vectorised pass (`torch.func.vmap`) for many examples; where the model's code
-    cannot be vectorised, one backward pass each.
+    cannot be vectorised, one backward pass each. A batch whose inputs belong together (a graph) is
+    run whole, and each of its predictions is an example, except those with target -100, which
+    PyTorch's losses leave out.
 
     Raises:
-        PruneError: a batch cannot be taken apart into single examples.
+        PruneError: a batch cannot be taken apart, and its predictions not either.
     """
     tensors = _chosen(evidence, names)
     at_once = max(1, _AT_ONCE // max(1, sum(t.numel() for t in tensors.values())))
     vectorise = True
     for batch in evidence.batches():
+        if not _separable(batch):
+            yield from _by_prediction(evidence, tensors, batch, at_once)
+            continue
         for part in _parts(batch, at_once):
             if vectorise:
                 try:
@@ -287,15 +292,59 @@ def _call(evidence: Evidence, values: Mapping[str, Tensor], batch: Any) -> Any:
     return forward(Called(), batch)  # type: ignore[arg-type]
 
 
-def _parts(batch: Any, at_once: int) -> Iterator[Any]:
-    """The batch cut along the first dimension of its tensors."""
+_TOGETHER = (
+    "this criterion looks at single examples, and the batch cannot be taken apart: its tensors "
+    "differ in their first dimension"
+)
+
+
+def _separable(batch: Any) -> bool:
+    """Whether all tensors have the examples as their first dimension."""
     count = size(batch)
     leaves = [t for t in pytree.tree_leaves(batch) if isinstance(t, Tensor)]
-    if any(t.dim() == 0 or len(t) != count for t in leaves):
-        raise PruneError(
-            "this criterion looks at single examples, and the batch cannot be taken apart: its "
-            "tensors differ in their first dimension"
-        )
+    return all(t.dim() > 0 and len(t) == count for t in leaves)
+
+
+def _by_prediction(
+    evidence: Evidence, tensors: Mapping[str, Tensor], batch: Any, at_once: int
+) -> Iterator[Vectors]:
+    """Gradients of the loss of each row of the outputs, from one forward pass."""
+    if isinstance(batch, Mapping) or evidence.loss is None:
+        raise PruneError(_TOGETHER)
+    targets = batch[1]
+    with evidence.differentiable():
+        outputs = forward(evidence.model, batch)
+    if (
+        not isinstance(outputs, Tensor)
+        or not isinstance(targets, Tensor)
+        or outputs.dim() < 1
+        or targets.dim() < 1
+        or len(outputs) != len(targets)
+    ):
+        raise PruneError(f"{_TOGETHER}, and there is no prediction for each target")
+    chosen = list(range(len(targets)))
+    if not targets.is_floating_point():
+        ignored = targets.reshape(len(targets), -1).eq(-100).all(1)
+        chosen = (~ignored).nonzero().flatten().tolist()
+    for start in range(0, len(chosen), at_once):
+        rows: dict[str, list[Tensor]] = {n: [] for n in tensors}
+        # Entered anew for each part: what is set in here must not last while the caller works.
+        with evidence.differentiable():
+            for i in chosen[start : start + at_once]:
+                loss = evidence.loss(outputs[i : i + 1], targets[i : i + 1])
+                found = torch.autograd.grad(
+                    loss, list(tensors.values()), retain_graph=True, allow_unused=True
+                )
+                for (name, tensor), value in zip(tensors.items(), found, strict=True):
+                    rows[name].append(torch.zeros_like(tensor) if value is None else value)
+        yield {n: torch.stack(r) for n, r in rows.items()}
+
+
+def _parts(batch: Any, at_once: int) -> Iterator[Any]:
+    """The batch cut along the first dimension of its tensors."""
+    if not _separable(batch):
+        raise PruneError(_TOGETHER)
+    count = size(batch)
     for start in range(0, count, at_once):
         part = slice(start, start + at_once)
         yield pytree.tree_map(lambda t, p=part: t[p] if isinstance(t, Tensor) else t, batch)

@@ -133,6 +133,29 @@ def test_what_has_no_examples_says_so():
         obd(evidence(model, batch(3, 4)), curvature="fishes")
 
 
+def test_the_predictions_of_a_graph_are_its_examples():
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 2, bias=False).double()
+
+        def forward(self, x, edges):
+            return self.layer(x.index_add(0, edges[1], x[edges[0]]))
+
+    model, (x, _) = Graph(), batch(4, 3)
+    edges, y = torch.tensor([[0, 1, 2], [1, 2, 3]]), torch.tensor([0, -100, 1, 1])
+    model.requires_grad_(False)
+    about = evidence(model, [((x, edges), y)])
+    for _ in sample_gradients(about):
+        assert not model.layer.weight.requires_grad and model.training
+    rows = torch.cat([r["layer.weight"] for r in sample_gradients(about)])
+    assert len(rows) == 3
+    torch.testing.assert_close(rows.mean(0), gradient(about)["layer.weight"])
+    model.requires_grad_(True)
+    loss = F.cross_entropy(model(x, edges)[3:], y[3:])
+    torch.testing.assert_close(rows[2], torch.autograd.grad(loss, model.layer.weight)[0])
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_adams_second_moment_is_kept_for_any_optimizer(optimizer):
     """Against a running mean of the gradients that each step saw."""
