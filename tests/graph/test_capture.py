@@ -21,6 +21,7 @@ from torch.nn.utils import parametrizations
 from sentei.graph.analysis import analyze_tapes
 from sentei.graph.capture import capture, named_tensors, tensors_in, unwrap
 from sentei.graph.groups import Groups, analyze, captures
+from sentei.graph.surgery import Mismatch, remove
 from sentei.graph.tape import AttributeKey, Node, Symbol, Tape
 
 
@@ -613,16 +614,16 @@ def test_grouped_products_are_captured_in_any_type_and_without_weights():
     class Routed(nn.Module):
         def __init__(self, device=None):
             super().__init__()
-            self.experts = nn.Parameter(torch.randn(3, 6, 10, device=device))
+            self.experts = nn.Parameter(torch.randn(3, 8, 12, device=device))
 
         def forward(self, x):
             ends = torch.tensor([2, 3, 5], dtype=torch.int32)
             return torch._grouped_mm(x, self.experts, ends)
 
     for device in ("cpu", "meta"):
-        tape = capture(Routed(device), (torch.randn(5, 6, device=device),))
+        tape = capture(Routed(device), (torch.randn(5, 8, device=device),))
         assert tape.abstract
-        assert [v.shape for v in tape.outputs] == [(5, 10)]
+        assert [v.shape for v in tape.outputs] == [(5, 12)]
 
 
 # -- one pass where the mode changes nothing ------------------------------------------------------
@@ -743,3 +744,64 @@ class Forgiving(nn.Module):
 def test_operators_after_a_part_that_raised_belong_to_the_whole() -> None:
     tape = capture(Forgiving(), (torch.randn(2, 4),))
     assert [n.module for n in tape.nodes if n.operator == "relu"] == [""]
+
+
+class Skipping(nn.Module):
+    """Skips its middle layer now and then while it trains."""
+
+    def __init__(self, measured=False):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+        self.measured = measured
+
+    def forward(self, x):
+        y = nn.functional.dropout(self.a(x), 0.3, self.training)
+        if self.measured and not y.abs().sum() > 0:
+            raise ValueError("no twins, please")
+        if not self.training or torch.rand(()) > 0.5:
+            y = torch.relu(self.b(y))
+        return self.c(y)
+
+
+def test_passes_draw_the_same_numbers_each_time():
+    model, x = Skipping(), torch.randn(4, 5)
+    lengths = set()
+    for seed in range(8):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        lengths.add(len(capture(model, (x,), training=True).nodes))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert len(lengths) == 1
+    assert len({len(capture(model, (x,), training=True, seed=s).nodes) for s in range(8)}) == 2
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_network_that_skips_layers_by_lot_can_be_pruned(measured):
+    model, x = Skipping(measured).double(), torch.randn(4, 5, dtype=torch.float64)
+    groups = analyze(model, x)
+    keep = {name: torch.arange(g.size // 2) for name, g in groups.items()}
+    assert remove(model, groups, keep, ((x,), {})).verification.passed
+    model.train()(x).sum().backward()
+
+
+def test_what_only_the_real_kernel_objects_to_is_found_before_anything_changes():
+    class Fussy(nn.Module):
+        """Runs without values at any width, and with them at even ones."""
+
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 3)
+
+        def forward(self, x):
+            y = self.a(x)
+            if y.shape[1] % 2 and y.abs().sum() > 0:
+                raise RuntimeError("odd rows")
+            return self.b(y)
+
+    model, x = Fussy().double(), torch.randn(4, 5, dtype=torch.float64)
+    before = model(x)
+    with pytest.raises(Mismatch, match=r"does not run \(RuntimeError: odd rows") as found:
+        remove(model, analyze(model, x), {"a": torch.arange(3)}, ((x,), {}))
+    assert found.value.dims
+    assert torch.equal(model(x), before)
+    assert remove(model, analyze(model, x), {"a": torch.arange(4)}, ((x,), {})).verification.passed

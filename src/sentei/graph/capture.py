@@ -153,6 +153,7 @@ def capture(
     *,
     training: bool = False,
     abstract: bool | None = None,
+    seed: int = 0,
 ) -> Tape:
     """Record one forward pass of `model`.
 
@@ -160,18 +161,19 @@ def capture(
         training: run in train mode instead of eval mode (flags are restored).
         abstract: True for meta twins, False for a real run, None for twins with the real run as
             fallback.
+        seed: of the random numbers that the pass draws (a layer that is skipped now and then).
     Raises:
         whatever the model's own forward raises; the model is as before.
     """
     if abstract is not None:
-        return _record(model, args, kwargs or {}, training, abstract)
+        return _record(model, args, kwargs or {}, training, abstract, seed)
     try:
-        return _record(model, args, kwargs or {}, training, True)
+        return _record(model, args, kwargs or {}, training, True, seed)
     except Exception as failure:
         if any(p.is_meta for p in model.parameters()):
             raise
         try:
-            return _record(model, args, kwargs or {}, training, False)
+            return _record(model, args, kwargs or {}, training, False, seed)
         except Exception as error:
             # The user's own error is the one to show, without our first attempt above it.
             raise error from (failure if isinstance(failure, NotImplementedError) else None)
@@ -183,6 +185,7 @@ def _record(
     kwargs: Mapping[str, Any],
     training: bool,
     abstract: bool,
+    seed: int = 0,
 ) -> Tape:
     tape = Tape(training=training, abstract=abstract)
     modules = named_modules(model)
@@ -203,6 +206,7 @@ def _record(
             recorder.adopt(tensor, "input", path)
         stack.callback(recorder.put_back)
         stack.enter_context(_restored(model, copy_floats=not abstract, modules=modules))
+        _seed(seed, modules)
         for _, module in modules:
             if vars(module).get("training") is not training:
                 module.training = training
@@ -734,7 +738,15 @@ def _zeros(tensor: Tensor) -> Tensor:
 
 
 def _grouped_shape(a: Tensor, b: Tensor, offs: Any = None, **_: Any) -> tuple[int, ...]:
-    """Shape of a grouped matrix product: rows, columns or the summed dimension are grouped."""
+    """Shape of a grouped matrix product: rows, columns or the summed dimension are grouped.
+
+    Raises:
+        RuntimeError: rows that start at odd places, which the real kernels do not take.
+    """
+    for matrix in (a, b):
+        line = matrix.stride(-2) if matrix.stride(-1) == 1 else matrix.stride(-1)
+        if line * matrix.element_size() % 16:
+            raise RuntimeError("strides should be multiple of 16 bytes")
     if a.dim() == 2 and b.dim() == 2:
         return len(offs), a.shape[0], b.shape[1]
     rows = a.shape[:2] if a.dim() == b.dim() else a.shape[-2:-1]
@@ -820,6 +832,15 @@ def _restored(
 
 def _contents(state: dict[str, Any]) -> list[tuple[Any, Any]]:
     return [(v, v.copy()) for v in state.values() if type(v) in (dict, list, set)]
+
+
+def _seed(seed: int, modules: Sequence[tuple[str, nn.Module]]) -> None:
+    """The same random numbers at every pass; `_restored` puts the user's back."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.default_generator.manual_seed(seed)
+    for device in _cuda_devices(modules):
+        torch.cuda.default_generators[device].manual_seed(seed)
 
 
 def _cuda_devices(modules: Sequence[tuple[str, nn.Module]]) -> list[int]:

@@ -152,7 +152,12 @@ def remove(
                 raise detour
             transaction.commit()
             return surgery
-        report = compare(model, reference, call, weights=surgery.shrink)
+        try:
+            report = compare(model, reference, call, weights=surgery.shrink)
+        except PruneError:
+            raise
+        except Exception as error:
+            raise _not_running(model, analysis, masks, call, error) from error
         if report.passed and (detour is None or report.conclusive):
             transaction.commit()
             return replace(surgery, verification=report)
@@ -176,6 +181,26 @@ def remove(
         apply(model, surgery, transaction)
         transaction.commit()
     return replace(surgery, verification=report)
+
+
+def _not_running(
+    model: nn.Module,
+    analysis: Analysis,
+    masks: Mapping[Dim, Tensor],
+    call: Call,
+    error: Exception,
+) -> Mismatch:
+    """The pruned model runs without values, and not with them: where does it stop?"""
+    node = None
+    try:
+        capture(model, *call, abstract=False)
+    except Exception as again:
+        node = _failed_at(analysis.passes[0][1], again)
+    line = str(error).partition("\n")[0]
+    return Mismatch(
+        f"the pruned model does not run ({type(error).__name__}: {line})",
+        _suspects(analysis, masks, node),
+    )
 
 
 def _counter(masks: Mapping[Dim, Tensor]) -> Callable[[Dim], int]:
@@ -413,6 +438,8 @@ def _dry_run(
                 f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})",
                 _suspects(analysis, masks, _failed_at(tape, error)),
             ) from error
+        if tape.random:
+            continue  # it runs; which of its operators are which cannot be told
         found = _check(tape, now, analysis, masks, count)
         # A real run branches on values, too: another branch says nothing there.
         if tape.abstract or isinstance(found, _OtherNumber):

@@ -108,6 +108,7 @@ class Tape:
 
     transient: names of the buffers that a state dict does not hold.
     any_mode: the other mode, of training or not, would run the same operators on the same tensors.
+    random: which operators run was drawn by lot, so that another pass may run others.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -117,6 +118,7 @@ class Tape:
     training: bool = False
     abstract: bool = True
     any_mode: bool = False
+    random: bool = False
     comparisons: list[tuple[Any, Any]] = field(default_factory=list)
     transient: frozenset[str] = frozenset()
 
