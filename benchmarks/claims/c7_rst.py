@@ -16,10 +16,10 @@ def scratch(seed: int, density: float) -> float:
     return accuracy(given.model)
 
 
-def one_shot(seed: int, density: float) -> float:
-    """20 dense epochs, the largest weights of all, 40 epochs from the initial values."""
+def one_shot(seed: int, density: float, scope: str) -> float:
+    """20 dense epochs, the largest weights, 40 epochs from the initial values."""
     given = setting(seed, density, starts="initial", recipe=Recipe(epochs=20, lr=0.05))
-    ticket = one_shot_ticket(given, scope="global")
+    ticket = one_shot_ticket(given, scope=scope)
     given.rewind(ticket.start, ticket.masks)
     given.train(masks=ticket.masks, recipe=Recipe(epochs=40, lr=0.05))
     return accuracy(given.model)
@@ -41,9 +41,11 @@ def one_shot(seed: int, density: float) -> float:
 )
 def c7(seed: int) -> dict[str, float]:
     figures = {}
-    for density in (0.1, 0.05, 0.02, 0.01):
+    for density in (0.05, 0.02):
         rst = run("rst", seed, density, recipe=Recipe(epochs=60, lr=0.05))
         figures[f"rst {density}"] = accuracy(rst.model)
         figures[f"scratch {density}"] = scratch(seed, density)
-        figures[f"one-shot ticket {density}"] = one_shot(seed, density)
+        # Layer by layer, as C1 has it for this network and as the random mask is drawn.
+        figures[f"one-shot ticket {density}"] = one_shot(seed, density, "layer")
+        figures[f"one-shot ticket, global {density}"] = one_shot(seed, density, "global")
     return figures
