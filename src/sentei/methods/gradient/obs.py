@@ -83,17 +83,17 @@ def obs(
     with _double(setting) as evidence:
         theta = torch.cat([p.detach().flatten() for p in trained.values()]).cpu()
         gone = torch.zeros(size, dtype=torch.bool)
-        inverse = torch.empty(0)
-        for step in range(drop):
-            if step == 0 or (every and step % every == 0):
-                _write(trained, theta)
-                inverse = _inverse(_matrix(evidence, trained, curvature), ~gone, damping, curvature)
-            cost = costs(theta, inverse).masked_fill(~removable | gone, torch.inf)
-            q = int(cost.argmin())
-            remove_(theta, inverse, q)
-            gone[q] = True
-            # What went before has zeros in the inverse, and stays zero to the last bit.
-            theta[gone] = 0.0
+        stride = every or max(drop, 1)
+        for begin in range(0, drop, stride):
+            _write(trained, theta)
+            ids = (~gone).nonzero().flatten()
+            matrix = _matrix(evidence, trained, curvature)[ids][:, ids]
+            theta[ids], gone[ids] = _remove_cheapest(
+                theta[ids],
+                _inverse(matrix, damping, curvature),
+                removable[ids],
+                min(stride, drop - begin),
+            )
         _write(trained, theta)
     parts = dict(zip(trained, (~gone).split([p.numel() for p in trained.values()]), strict=True))
     masks = Masks({n: parts[n].view(w.shape).to(w.device) for n, w in setting.weights.items()})
@@ -114,23 +114,36 @@ def _matrix(evidence: Evidence, trained: dict[str, Any], curvature: str) -> Tens
     return total / count
 
 
-def _inverse(matrix: Tensor, left: Tensor, damping: float | None, curvature: str) -> Tensor:
-    """The inverse over what is left, with zeros for what is gone."""
-    index = left.nonzero().flatten()
-    part = matrix[index][:, index]
+def _inverse(matrix: Tensor, damping: float | None, curvature: str) -> Tensor:
     if damping is None and curvature == "hessian":
-        damping = max(1e-4, -2 * float(torch.linalg.eigvalsh(part)[0]))
+        damping = max(1e-4, -2 * float(torch.linalg.eigvalsh(matrix)[0]))
     elif damping is None:
-        damping = 1e-2 * float(part.diagonal().mean())
-    part.diagonal().add_(damping)
-    lower, trouble = torch.linalg.cholesky_ex(part)
+        damping = 1e-2 * float(matrix.diagonal().mean())
+    matrix.diagonal().add_(damping)
+    lower, trouble = torch.linalg.cholesky_ex(matrix)
     if trouble:
         raise PruneError(
             f"the {curvature} has no inverse with damping {damping:g} on its diagonal; raise it"
         )
-    out = torch.zeros_like(matrix)
-    out[index[:, None], index] = torch.cholesky_inverse(lower)
-    return out
+    return torch.cholesky_inverse(lower)
+
+
+def _remove_cheapest(
+    theta: Tensor, inverse: Tensor, removable: Tensor, count: int
+) -> tuple[Tensor, Tensor]:
+    """The weights after `count` removals, and which were removed."""
+    new, removed = torch.zeros_like(theta), torch.ones_like(removable)
+    ids, gone = torch.arange(len(theta)), torch.zeros_like(removable)
+    for _ in range(count):
+        if 8 * int(gone.sum()) > len(gone):  # leave out what is gone from here on
+            stay = (~gone).nonzero().flatten()
+            theta, inverse = theta[stay], inverse[stay][:, stay]
+            ids, removable, gone = ids[stay], removable[stay], gone[stay]
+        q = int(costs(theta, inverse).masked_fill(~removable | gone, torch.inf).argmin())
+        remove_(theta, inverse, q)
+        gone[q] = True
+    new[ids], removed[ids] = theta, gone
+    return new, removed
 
 
 def _write(trained: dict[str, Any], theta: Tensor) -> None:
