@@ -117,6 +117,11 @@ def test_what_a_configuration_may_not_say():
     code = {"auto_map": {"AutoModel": "evil.Model"}, "_attn_implementation": "someone/kernel"}
     source = Source("hf", "/gone", {}, {"architecture": "LlamaModel", "config": config | code})
     assert not hasattr(source.skeleton().config, "auto_map")
+    options = {"_attn_implementation": "someone/kernel"}
+    with pytest.raises(PruneError, match=r"_attn_implementation='someone/kernel' could fetch"):
+        Source("hf", "/gone", options, source.facts).skeleton()
+    plain = Source("hf", "/gone", {"attn_implementation": "eager"}, source.facts).skeleton()
+    assert plain.config._attn_implementation == "eager"
     for name in ("os", "pipeline", "LlamaConfig", "AutoModel", "__loader__", 3):
         with pytest.raises(PruneError, match="no model class"):
             Source("hf", "/gone", {}, {"architecture": name, "config": config}).skeleton()

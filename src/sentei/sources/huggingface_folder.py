@@ -23,6 +23,7 @@ __all__ = ["build", "describe", "example", "inputs_for", "skeleton"]
 # Settings that make transformers fetch, import or convert something. A configuration can come from
 # a stranger's artefact; what it may say is widths.
 _NOT_READ = re.compile(r"auto_map|custom_pipelines|quantization_config|_?\w*_implementation.*")
+_HARMLESS = {("attn_implementation", "eager"), ("attn_implementation", "sdpa")}
 _LENGTH = 17  # token positions of an example; odd, so that no width equals it by accident
 
 
@@ -65,10 +66,11 @@ def build(source: Source) -> Opened:
             f"{source.name} has no *.safetensors; pickled weights (*.bin, *.pt) are not read. "
             "Convert once, where you trust them: model.save_pretrained(folder)"
         )
+    config = _config(source)
     try:
         model = kind.from_pretrained(
             source.name,
-            config=_config(source),
+            config=config,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
@@ -84,9 +86,9 @@ def build(source: Source) -> Opened:
 def skeleton(source: Source) -> nn.Module:
     """Built from the configuration alone: the folder may be gone."""
     need("transformers", "text", str(source))
-    kind = _class_of(source)
+    kind, config = _class_of(source), _config(source)
     try:
-        return kind(_config(source))
+        return kind(config)
     except Exception as error:
         raise PruneError(
             f"transformers could not build {kind.__name__} from its configuration: "
@@ -138,6 +140,9 @@ def _config(source: Source) -> Any:
     changes = {k: v for k, v in source.options.items() if k != "architecture"}
     config = kind.from_dict(stored)
     for name, value in changes.items():
+        if _NOT_READ.fullmatch(name) and (name, value) not in _HARMLESS:
+            raise PruneError(f"{name}={value!r} could fetch or run code; it is not taken")
+        name = "_attn_implementation" if name == "attn_implementation" else name
         if not hasattr(config, name):
             raise PruneError(
                 f"{kind.__name__} has no option {name!r}; {closest(name, config.to_dict())}"
@@ -148,6 +153,8 @@ def _config(source: Source) -> Any:
 
 def _without_code(config: Any) -> Any:
     """The configuration without the settings of `_NOT_READ`, inside its parts too."""
+    if isinstance(config, list):
+        return [_without_code(item) for item in config]
     if not isinstance(config, dict):
         return config
     return {k: _without_code(v) for k, v in config.items() if not _NOT_READ.fullmatch(k)}
