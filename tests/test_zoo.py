@@ -88,12 +88,13 @@ def test_the_record_keeps_the_last_outcome_and_why(tmp_path, capsys):
             {"name": f"b{i}", "family": "g", "status": "refused", "detail": "no group",
              "precision": "float32"},
         ]  # fmt: skip
-        (tmp_path / f"{i}.json").write_text(json.dumps({"networks": networks}))
+        run = {"commit": f"c{i}", "networks": networks}
+        (tmp_path / f"{i}.json").write_text(json.dumps(run))
     out = tmp_path / "results.json"
-    main([str(tmp_path / "0.json"), str(tmp_path / "1.json"), "--commit", "c0ffee",
-          "--out", str(out)])  # fmt: skip
+    main([str(tmp_path / "0.json"), str(tmp_path / "1.json"), "--out", str(out)])
     found = json.loads(out.read_text())
-    assert (found["commit"], found["networks"], found["share passed"]) == ("c0ffee", 3, 0.3333)
+    assert (found["networks"], found["share passed"]) == (3, 0.3333)
+    assert found["networks by commit"] == {"c1": 2, "c0": 1}
     assert found["passed"] == ["a"]
     assert found["not passed"]["b1"] == {"status": "refused", "why": "no group"}
     assert found["families"]["g"] == {"refused": 2}

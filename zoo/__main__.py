@@ -6,9 +6,11 @@ import argparse
 import json
 import multiprocessing as mp
 import os
+import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +93,24 @@ def _child(entry: Entry, seed: int, sender: Any) -> None:
     sender.send(check(entry, seed).json())
 
 
+@cache
+def commit() -> str:
+    """The commit that is checked out here, or nothing where git does not say."""
+    words = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
 def _write(path: Path, outcomes: list[dict[str, Any]]) -> None:
     import torch
 
-    record = {"torch": torch.__version__, "networks": sorted(outcomes, key=lambda o: o["name"])}
+    record = {
+        "torch": torch.__version__,
+        "commit": commit(),
+        "networks": sorted(outcomes, key=lambda o: o["name"]),
+    }
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(record, indent=1))
     temporary.replace(path)

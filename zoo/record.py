@@ -1,4 +1,4 @@
-"""`python -m zoo.record RUN.json ... --commit ID`: one small record of runs of the zoo, to keep.
+"""`python -m zoo.record RUN.json ...`: one small record of runs of the zoo, to keep.
 
 A network that occurs in several runs counts as it came out in the last.
 """
@@ -17,15 +17,16 @@ LIBRARIES = ("torch", "torchvision", "timm", "transformers", "torch-geometric")
 HOME = Path(__file__).parent / "results.json"
 
 
-def record(runs: list[dict[str, Any]], commit: str) -> dict[str, Any]:
-    """Counts by family, and of each network its status; of those not passed also why."""
+def record(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Counts by commit and by family, and who passed; of those who did not also why."""
     networks = {o["name"]: o for run in runs for o in run["networks"]}
+    commits = {o["name"]: run.get("commit", "") for run in runs for o in run["networks"]}
     families: dict[str, Counter[str]] = {}
     for o in networks.values():
         families.setdefault(o["family"], Counter())[o["status"]] += 1
     total = Counter(o["status"] for o in networks.values())
     return {
-        "commit": commit,
+        "networks by commit": dict(Counter(commits.values()).most_common()),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in LIBRARIES},
         "networks": len(networks),
@@ -45,10 +46,9 @@ def record(runs: list[dict[str, Any]], commit: str) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m zoo.record", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="what `python -m zoo --json` wrote")
-    parser.add_argument("--commit", required=True)
     parser.add_argument("--out", type=Path, default=HOME)
     options = parser.parse_args(argv)
-    found = record([json.loads(path.read_text()) for path in options.runs], options.commit)
+    found = record([json.loads(path.read_text()) for path in options.runs])
     options.out.write_text(json.dumps(found, indent=1) + "\n")
     print(f"{options.out}: {found['networks']} networks, {found['share passed']:.1%} passed")
     return 0
