@@ -1,5 +1,6 @@
 """An exported file or folder is the old one or the new one: kills, full disks, two writers."""
 
+import errno
 import functools
 import json
 import os
@@ -228,3 +229,22 @@ def test_errors_of_the_writer_pass_and_leave_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError):
         replace_file(tmp_path / "a.txt", failing)
     assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("to", ["file", "folder"])
+def test_a_disk_that_tells_only_when_it_is_synced(to, tmp_path, monkeypatch):
+    """Some file systems take every byte and find out later that there is no room."""
+    net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    write_file(tmp_path / "file", "old")
+    folder = sentei.save(net, tmp_path / "folder")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(PruneError, match=rf"could not write .*{to}: No space left.*untouched"):
+        write_file(tmp_path / "file", "new") if to == "file" else sentei.save(net, folder)
+    assert (tmp_path / "file").read_text() == "old"
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
