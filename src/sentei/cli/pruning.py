@@ -148,6 +148,8 @@ def _resolved(config: Config) -> Config:
     )
 
 
+# Structures that say themselves how much goes, or may.
+_FIXED = ("n:m", "block")
 HEALS = ("compensate", "merge", "reconstruct", "recalibrate")
 
 
@@ -158,14 +160,16 @@ def check(config: Config) -> None:
         method.check_options(config.method_options)
         if "data" in method.needs and config.data is None:
             raise PruneError(f"method {method.id!r} needs data: give --data, such as --data digits")
-        if method.structure in ("weight", "n:m", "block"):
-            if config.sparsity is None and method.structure == "weight":
-                raise PruneError(
-                    f"method {method.id!r} removes single weights: give --sparsity, the share of "
-                    "weights to remove, such as --sparsity 0.9"
-                )
-        elif config.budget is None:
-            raise PruneError(f"method {method.id!r} removes units: give --target, such as macs=50%")
+        if config.sparsity is None and method.structure == "weight":
+            raise PruneError(
+                f"method {method.id!r} removes single weights: give --sparsity, the share of "
+                "weights to remove, such as --sparsity 0.9"
+            )
+        if config.sparsity is None and config.budget is None and method.structure not in _FIXED:
+            raise PruneError(
+                f"method {method.id!r} removes {method.structure}s: give --target, such as "
+                "macs=50% (some count weights: --sparsity)"
+            )
         if config.heal or config.rounds > 1:
             raise PruneError(
                 "--heal and --rounds go with --criterion; a method brings its own recovery and "
