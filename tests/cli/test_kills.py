@@ -1,5 +1,6 @@
 """Runs that are killed, at every write and for real, and come out the same."""
 
+import errno
 import functools
 import os
 import signal
@@ -78,6 +79,33 @@ def test_killed_at_every_write(tmp_path, monkeypatch, asked, step):
         # With the options, for the run may have been killed before it wrote them down.
         sentei(*asked(tmp_path, out), "--resume")
         assert same(weights(out), wanted), f"killed at write {n} of {writes}"
+
+
+def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path, monkeypatch):
+    file = user_file(tmp_path)
+    out, sync, writes = tmp_path / "run", atomic._sync, 0
+
+    def full(path):
+        nonlocal writes
+        writes += 1
+        if writes > 6:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(path)
+
+    monkeypatch.setattr(atomic, "_sync", full)
+    assert "No space left on device" in error(*options(tmp_path, out))
+    monkeypatch.setattr(atomic, "_sync", sync)
+    stages = (out / "journal.json").read_text()
+    assert '"start"' in stages
+    code = file.read_text()
+    file.write_text(code + "# edited\n")
+    assert "the model is not what it was" in error("prune", "--resume", "-o", out)
+    file.write_text(code.replace("x[:60], y[:60]", "x[:50], y[:50]"))
+    assert "is not what it was" in error("prune", "--resume", "-o", out)
+    file.write_text(code)
+    sentei("prune", "--resume", "-o", out)
+    sentei(*options(tmp_path, tmp_path / "whole"))
+    assert same(weights(out), weights(tmp_path / "whole"))
 
 
 def test_killed_for_real(tmp_path):

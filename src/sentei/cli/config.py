@@ -208,7 +208,7 @@ def _amount(part: str, value: str) -> float | int | str:
 
 def absolute(text: str | None) -> str | None:
     """A model, data or file name with its path made absolute, so that it holds from anywhere."""
-    if not text:
+    if not text or text in _tasks():  # a folder of that name does not shadow what is built in
         return text
     for head in ("hf:", *(f"{kind}:" for kind in _kinds())):
         if text.startswith(head):
@@ -223,6 +223,12 @@ def _kinds() -> Iterable[str]:
     from sentei.tasks import FORMATS
 
     return FORMATS
+
+
+def _tasks() -> Iterable[str]:
+    from sentei.tasks import TASKS
+
+    return TASKS
 
 
 def _lower(text: str) -> str:

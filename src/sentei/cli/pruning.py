@@ -279,10 +279,23 @@ class _Work:
     def _start(self) -> None:
         """The weights everything starts from: built once, whatever the builder draws next time."""
         path = self.run.work("initial")
+        opened = self.opened
+        inputs = {
+            "source": dataclasses.asdict(opened.source),
+            "examples": None if opened.data is None else list(opened.data.counts),
+        }
         if "start" not in self.run:
             save_checkpoint(path, self.model.state_dict())
-            self.run.record("start", {"began": time.time()})
-        elif path.exists():
+            self.run.record("start", {"began": time.time(), "inputs": inputs})
+            return
+        before = self.run.stages["start"]["inputs"]
+        for what, words in (("source", "the model"), ("examples", "the data")):
+            if before[what] != inputs[what]:
+                raise PruneError(
+                    f"{words} is not what it was when the run in {self.run.folder} was started; "
+                    "put it back, or begin anew in another --out"
+                )
+        if path.exists():
             self.model.load_state_dict(load_checkpoint(path))
 
     def _train(self) -> None:
