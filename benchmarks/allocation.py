@@ -29,7 +29,7 @@ from sentei.tasks.models import digits_resnet, digits_vit
 # How to build, learning rate and epochs.
 MODELS: dict[str, tuple[Callable[[], nn.Module], float, int]] = {
     "resnet": (digits_resnet, 0.05, 20),
-    "vit": (digits_vit, 0.05, 50),
+    "vit": (lambda: digits_vit(dim=32, depth=3), 0.05, 30),
     "tiny": (lambda: digits_resnet(8, (1,)), 0.05, 1),  # to try this file out
 }
 # What is compared: a name, and what `prune` is asked for. They differ in nothing else.
