@@ -173,7 +173,7 @@ def test_what_surgery_contradicts_is_left_whole_and_planned_around(monkeypatch):
 
     # By its name: `sentei.prune` is the function.
     monkeypatch.setattr(sys.modules["sentei.prune"], "remove", moody)
-    result = prune(model, torch.zeros(2, 4), target=Target(macs=0.6))
+    result = prune(model, torch.zeros(2, 4), target=Target(macs=0.6), normalise="mean")
     assert model[0].out_features == 8
     assert model[2].out_features < 8
     assert result.held == {"0": "view in 0 should give [1, 2] and gives [1, 3]"}

@@ -124,7 +124,7 @@ def test_global_is_the_plain_loop(case, fraction):
     assume(len(groups))
     scores = drawn(groups)
     try:
-        made = plan(groups, scores, Target(macs=fraction))
+        made = plan(groups, scores, Target(macs=fraction), normalise="mean")
     except PruneError:
         assume(False)
     want = by_hand(groups, scores, made.asked["macs"])
@@ -250,7 +250,7 @@ def test_units_are_ranked_over_all_groups():
     kept = torch.cat([scores[n][made.keep.get(n, torch.arange(10))] for n in scores])
     assert len(kept) == 10
     assert kept.min() == 10  # of two worth 10, one stays
-    equal = plan(groups, scores, Target(units=0.5))
+    equal = plan(groups, scores, Target(units=0.5), normalise="mean")
     assert equal.widths == {"0": 5, "2": 5}
 
 

@@ -3,11 +3,12 @@
 Each is a function from the steps that a planner may take to sort keys, ascending: what goes first.
 
 - "global": by value, the mean over the step's units of their scores, each group's scores made
-  comparable first (by default divided by their mean, so an average unit is worth 1 everywhere).
+  comparable first if asked for (`sentei.allocation.normalise`).
 - "isomorphic": as global, but only groups of equal structure compete with each other; all such
   sets lose the same share of their units.
 - "knapsack": by value for each unit of cost that the step saves: predicted seconds where latency is
-  known, else what the target bounds. The greedy answer to a knapsack.
+  known, else what the target bounds. The greedy answer to a knapsack. It keeps least accuracy of
+  all where scores are divided by their mean first (`benchmarks/allocation.py`).
 - "sensitivity": by the damage that was measured when the group alone was cut so far, so that all
   groups are predicted to do equal damage.
 - "local": by share, so that all groups keep the same share, up to the step that was given back.

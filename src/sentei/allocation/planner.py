@@ -81,7 +81,7 @@ def plan(
     target: Target,
     *,
     allocation: str = "global",
-    normalise: str = "mean",
+    normalise: str = "none",
     round_to: int | Mapping[str, int] | None = None,
     min_units: int = 1,
     min_fraction: float = 0.0,
