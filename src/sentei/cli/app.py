@@ -184,7 +184,7 @@ Model = Annotated[
 MaybeModel = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODEL]", show_default=False,
+        metavar="MODEL", show_default=False,
         help="What to prune; see `sentei --help` for the forms.",
     ),
 ]  # fmt: skip
@@ -757,7 +757,7 @@ def compare_command(
 def methods_command(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[NAME]", show_default=False, help="Tell all about this one."),
+        typer.Argument(metavar="NAME", show_default=False, help="Tell all about this one."),
     ] = None,
     family: Annotated[
         str | None,

@@ -138,6 +138,8 @@ def doctor_table(found: dict[str, Any]) -> Any:
     ]
     extras = []
     for name, packages in found["extras"].items():
+        if not packages:  # the installed metadata does not know this extra
+            continue
         missing = [p for p, v in packages.items() if v is None]
         there = ", ".join(f"{p} {v}" for p, v in packages.items() if v is not None)
         mark = "✗" if missing else "✓"
