@@ -169,6 +169,13 @@ def _peer_at(whole: nn.Module, t: Task, importance: Any, ratio: float) -> nn.Mod
     else:
         t.loss(model(x), y).backward()
     pruner.step()
+    # The numbers in the model's own code do not follow there; its examples set them by hand, too.
+    for module in model.modules():
+        if hasattr(module, "heads") and hasattr(module, "qkv"):
+            module.heads = pruner.num_heads[module.qkv]
+            module.head_dim = module.qkv.out_features // (3 * module.heads)
+        elif hasattr(module, "heads") and hasattr(module, "query"):
+            module.heads = pruner.num_heads[module.query]
     model.zero_grad()
     model(x[:2])
     return model
