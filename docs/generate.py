@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import statistics
 import sys
@@ -47,8 +46,7 @@ def claims() -> str:
         f"## What papers claim\n\n{len(records)} claims, run on small networks: {words}. "
         'Figures of each are on the <a href="map.html">map</a> and in '
         "`benchmarks/results/claims/`; `python -m benchmarks.claims --match CARD` runs one "
-        "again.\n\n"
-        + table(["card", "claim", "here", "what did not hold"], rows)
+        "again.\n\n" + table(["card", "claim", "here", "what did not hold"], rows)
     )
 
 
@@ -85,15 +83,22 @@ def recovery() -> str:
     return "\n\n".join(parts)
 
 
+def stores() -> list[Path]:
+    """The benches whose records are kept."""
+    return [p for p in sorted((RESULTS / "bench").glob("*")) if any((p / "runs").glob("*.json"))]
+
+
 def bench() -> str:
     from sentei.bench import Store
     from sentei.bench.report import markdown, summarise
 
-    store = RESULTS / "bench"
-    if not (store / "runs").is_dir() or not any((store / "runs").iterdir()):
-        return ""
-    return io.StringIO(markdown(summarise(Store(store))).replace("# Benchmark", "## Benchmark", 1)
-                       .replace("\n## ", "\n### ")).getvalue()  # fmt: skip
+    parts = []
+    for place in stores():
+        head, _, rest = markdown(summarise(Store(place))).partition("\n")
+        title = f"## Benchmark: {place.name}\n\n`sentei bench benchmarks/bench/{place.name}.yaml`\n"
+        assert head == "# Benchmark"
+        parts.append(title + rest.replace("\n## ", "\n### "))
+    return "\n\n".join(parts)
 
 
 def draw_map() -> None:
@@ -102,8 +107,7 @@ def draw_map() -> None:
     from sentei.report import write_map
     from sentei.report.map import read_claims
 
-    store = RESULTS / "bench"
-    found = curves(Store(store).records()) if (store / "runs").is_dir() else []
+    found = [curve for place in stores() for curve in curves(Store(place).records())]
     write_map(HOME / "docs" / "map.html", claims=read_claims(RESULTS / "claims"), curves=found)
 
 
