@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,8 @@ def process(*args, **options):
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        # What is started in the background by a shell ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         **options,
     )
 

@@ -254,7 +254,7 @@ RoundTo = Annotated[
 ]  # fmt: skip
 MinFraction = Annotated[
     float | None,
-    _option("--min-fraction", metavar="SHARE", panel=_BUDGET, default="0",
+    _option("--min-fraction", metavar="SHARE", panel=_BUDGET, default="0.05",
             help="Share of its units that every group keeps at least."),
 ]  # fmt: skip
 Uniform = Annotated[

@@ -49,7 +49,7 @@ class Config(BaseModel):
     sparsity: _Share | None = None
     protect: list[str] = []
     round_to: int | str | None = None
-    min_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    min_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     uniform: bool = False
     granularity: str = "auto"
     depth: bool = False

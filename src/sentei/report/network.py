@@ -28,7 +28,8 @@ def describe(groups: Groups, widths: Mapping[str, int] | None = None) -> dict[st
     Returns:
         {"layers": [{"name", "kind", "parameters": [{"name", "shape", "after", "groups": [[…], …]}],
         "params": [before, after], "macs": [before, after]}], "other_macs": [before, after]}
-        in the order of execution; `groups` has a list of group names for each dimension.
+        in the order of execution; `groups` has a list of group names for each dimension, pinned
+        ones among them.
         `other_macs` are products of activations that belong to no layer with parameters.
 
     >>> from sentei.graph.groups import analyze
@@ -37,7 +38,7 @@ def describe(groups: Groups, widths: Mapping[str, int] | None = None) -> dict[st
     >>> [(layer["name"], layer["params"], layer["macs"]) for layer in made["layers"]]
     [('0', [40, 30], [32, 24]), ('2', [18, 14], [16, 12])]
     >>> made["layers"][1]["parameters"][0]["groups"]
-    [[], ['0']]
+    [['2'], ['0']]
     """
     analysis = groups.analysis
     by_dim = {groups[name].dim: n for name, n in (widths or {}).items()}
