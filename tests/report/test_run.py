@@ -92,6 +92,12 @@ def test_sections_without_figures_are_left_out(tmp_path, made):
     assert "weights not zero" in page and "masks.safetensors" in page
 
 
+def test_layers_that_were_taken_out_are_marked(tmp_path, made):
+    page = written(tmp_path, made | {"layers": [["layer1.1"], []]}).read_text()
+    assert page.count("taken out as a whole") == 4  # two convolutions and two norms
+    assert "layer1.1.conv1 (taken out)" in page and "layer1.0.conv1 (taken out)" not in page
+
+
 def test_what_is_no_run_says_so(tmp_path):
     with pytest.raises(PruneError, match="cannot read the figures"):
         write(tmp_path)

@@ -23,7 +23,7 @@ from sentei.bench.runs import Run, execute
 from sentei.bench.store import Store
 from sentei.graph.errors import PruneError
 
-__all__ = ["Tally", "carry_out", "run_here"]
+__all__ = ["Tally", "carry_out", "left_to_do", "progress", "run_here"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,21 @@ def carry_out(run: Run, folder: str) -> str:
     return "done"
 
 
+def left_to_do(runs: Iterable[Run], store: Store, retry: bool) -> tuple[list[Run], dict[str, int]]:
+    """The runs that have no record yet, and a count of the others, as a `Tally` has it."""
+    failed = set() if retry else set(store.failures())
+    counts = {"known": 0, "done": 0, "failed": 0, "elsewhere": 0}
+    todo = []
+    for run in runs:
+        if run.key in store:
+            counts["known"] += 1
+        elif run.key in failed:
+            counts["failed"] += 1
+        else:
+            todo.append(run)
+    return todo, counts
+
+
 def run_here(
     runs: Iterable[Run],
     folder: str | os.PathLike[str],
@@ -78,21 +93,12 @@ def run_here(
         retry: try again what failed before.
     """
     store = Store(folder)
-    failed = set() if retry else set(store.failures())
-    counts = {"known": 0, "done": 0, "failed": 0, "elsewhere": 0}
-    todo = []
-    for run in runs:
-        if run.key in store:
-            counts["known"] += 1
-        elif run.key in failed:
-            counts["failed"] += 1
-        else:
-            todo.append(run)
+    todo, counts = left_to_do(runs, store, retry)
     if not todo:
         return Tally(**counts)
     context = multiprocessing.get_context("spawn")
     with (
-        _bar(console) as bar,
+        progress(console) as bar,
         futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool,
     ):
         row = bar.add_task("bench", total=len(todo), note="")
@@ -113,7 +119,8 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _bar(console: Console | None) -> Progress:
+def progress(console: Console | None) -> Progress:
+    """The bar of a bench: runs done, time left, which run ended last."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sentei.bench.local import Tally, _bar
+from sentei.bench.local import Tally, left_to_do, progress
 from sentei.bench.runs import Run, execute
 from sentei.bench.store import Store
 from sentei.graph.errors import PruneError
@@ -51,16 +51,7 @@ def run_on_ray(
             "Ray is not installed. Install it with: pip install 'sentei[bench]'"
         ) from missing
     store = Store(folder)
-    failed = set() if retry else set(store.failures())
-    counts = {"known": 0, "done": 0, "failed": 0, "elsewhere": 0}
-    todo = []
-    for run in runs:
-        if run.key in store:
-            counts["known"] += 1
-        elif run.key in failed:
-            counts["failed"] += 1
-        else:
-            todo.append(run)
+    todo, counts = left_to_do(runs, store, retry)
     if not todo:
         return Tally(**counts)
     started = not ray.is_initialized()
@@ -71,7 +62,7 @@ def run_on_ray(
             raise PruneError(f"no Ray cluster at {address!r}: {error}") from error
     try:
         remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=tries)(_away)
-        with _bar(console) as bar:
+        with progress(console) as bar:
             row = bar.add_task("bench", total=len(todo), note="")
             waiting = {remote.remote(run): run for run in todo}
             while waiting:

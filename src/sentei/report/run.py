@@ -213,6 +213,14 @@ def _where(result: Facts) -> str:
             if old is not None and new is not None
             else "<td></td><td></td><td></td>"
         )
+        if _gone(result, layer["name"]):
+            rows.append(
+                f'<tr class="gone"><th scope="row">{_(layer["name"])}</th>'
+                f'<td class="number">{short(layer["params"][0])}</td><td></td>'
+                f'<td class="number">{short(layer["macs"][0])}</td>'
+                '<td colspan="5">taken out as a whole</td></tr>'
+            )
+            continue
         rows.append(
             f'<tr><th scope="row">{_(layer["name"] or "(the model)")}</th>'
             f'<td class="number">{short(layer["params"][0])}</td>'
@@ -250,6 +258,12 @@ def _double(before: float, after: float) -> str:
     )
 
 
+def _gone(result: Facts, name: str) -> bool:
+    """Was the layer, or one that it is part of, taken out as a whole?"""
+    out = [n for step in result.get("layers") or [] for n in step]
+    return any(name == n or name.startswith(f"{n}.") for n in out)
+
+
 # -- the group graph -----------------------------------------------------------------------------
 def _graph(result: Facts) -> str:
     """Every layer as a row of boxes, one a dimension, in the order of execution.
@@ -285,8 +299,10 @@ def _graph(result: Facts) -> str:
                 f'<span class="parameter"><span class="pname">{_(parameter["name"])}</span>'
                 f"{'×'.join(cells) or 'scalar'}</span>"
             )
+        gone = _gone(result, layer["name"])
         rows.append(
-            f'<li><span class="lname">{_(layer["name"] or "(the model)")}</span>'
+            f'<li{" class=gone" if gone else ""}><span class="lname">'
+            f"{_(layer['name'] or '(the model)')}{' (taken out)' if gone else ''}</span>"
             f"{''.join(boxes)}</li>"
         )
     return (
