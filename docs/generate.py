@@ -16,7 +16,7 @@ sys.path.insert(0, str(HOME))
 
 def main() -> None:
     OUT.mkdir(exist_ok=True)
-    parts = [claims(), recovery(), bench()]
+    parts = [engine(), zoo(), latency(), allocation(), recovery(), masks(), claims(), bench()]
     text = "\n\n".join(p for p in parts if p) or "No records yet: run `make bench`."
     (OUT / "evidence.md").write_text(text + "\n", encoding="utf-8")
     draw_map()
@@ -81,6 +81,123 @@ def recovery() -> str:
         parts.append(f"### {name}: unpruned {dense:.1f}; seeds {seeds}")
         parts.append(table(["recovery", *(f"{1 / r:g}x fewer MACs" for r in ratios)], rows))
     return "\n\n".join(parts)
+
+
+def one(name: str) -> dict[str, Any]:
+    path = RESULTS / name
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def engine() -> str:
+    found = one("engine.json")
+    if not found:
+        return ""
+    rows = []
+    for m in found["models"]:
+        peer = m.get("peer / ours")
+        if peer and "median" in peer:
+            behind = f"{peer['median']:.1f} ({peer['min']:.1f} to {peer['max']:.1f})"
+        elif peer:
+            behind = f"more than {min(peer.values()):.0f} (not finished)"
+        else:
+            behind = m.get("peer error", "not measured")
+        ms = {
+            k: f"{1e3 * m['seconds'][k]['median']:.0f}" for k in ("forward", "capture", "analysis")
+        }
+        rows.append([m["model"], ms["forward"], ms["capture"], ms["analysis"],
+                     f"{m['ours / forward']['median']:.2f}", behind,
+                     f"{m['scores / squares']['median']:.1f}"])  # fmt: skip
+    llama = found.get("llama", {})
+    text = (
+        "## The engine beside a forward pass and torch-pruning\n\nMilliseconds at 224², "
+        f"{found['threads']} thread(s), {found['clock']}. "
+        "`python benchmarks/engine.py` runs it.\n\n"
+        + table(["model", "forward", "capture", "analysis", "ours / forward",
+                 "torch-pruning / ours", "scores / squares of the weights"], rows)
+    )  # fmt: skip
+    if llama:
+        text += (
+            f"\n\nA Llama of {llama['parameters'] / 1e9:.1f} billion parameters without weights: "
+            f"{llama['capture seconds']:.2f} s to capture, {llama['analysis seconds']:.2f} s to "
+            f"analyse, {llama['resident GB']:.2f} GB resident at the end."
+        )
+    return text
+
+
+def zoo() -> str:
+    found = next((f for f in (one("zoo.json"), one("../../zoo/results.json")) if f), {})
+    networks = found.get("networks") or []
+    if not networks:
+        return ""
+    counts: dict[str, dict[str, int]] = {}
+    for n in networks:
+        here = counts.setdefault(n["family"], {})
+        here[n["status"]] = here.get(n["status"], 0) + 1
+    kinds = sorted({k for c in counts.values() for k in c}, key=lambda k: (k != "pass", k))
+    rows = [[family, *(str(c.get(k, "")) for k in kinds)] for family, c in sorted(counts.items())]
+    total = sum(n["status"] == "pass" for n in networks)
+    return (
+        f"## The zoo\n\n{total} of {len(networks)} networks pass every check: half of every group "
+        "removed, equal to the silenced original in float64, saved, loaded, trained. `make zoo` "
+        "runs it.\n\n" + table(["family", *kinds], rows)
+    )
+
+
+def latency() -> str:
+    found = one("latency.json")
+    if not found:
+        return ""
+    rows = []
+    for r in found["rows"]:
+        whole, arms = r["whole"]["best processor ms"], r["arms"]
+        cells = []
+        for arm in ("ours", "peer", "peer/8"):
+            a = arms.get(arm) or {}
+            time = a.get("best processor ms")
+            cells.append(f"{whole / time:.2f}" if time else "–")
+        rows.append([r["model"], f"{1 / r['macs asked']:g}x fewer", *cells])
+    return (
+        "## Speed-up that is measured\n\nProcessor time of the whole network over that of the "
+        "pruned one; the peer is torch-pruning without and with round_to=8. One thread on a machine that "
+        "others used as well: `python benchmarks/latency.py` repeats it.\n\n"
+        + table(["model", "MACs", "Sentei", "torch-pruning", "with round_to=8"], rows)
+    )
+
+
+def allocation() -> str:
+    found = one("allocation.json")
+    if not found:
+        return ""
+    grouped: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for r in found["rows"]:
+        cell = grouped.setdefault((r["model"], r["allocation"]), {})
+        cell.setdefault(r["macs"], []).append(100 * r["tuned accuracy"])
+    shares = sorted({r["macs"] for r in found["rows"]}, key=lambda m: int(m.partition("/")[2]))
+    rows = [
+        [model, name, *(f"{statistics.fmean(cell[s]):.1f}" if s in cell else "–" for s in shares)]
+        for (model, name), cell in sorted(grouped.items())
+    ]
+    return (
+        "## How a budget is spread\n\nAccuracy on digits after a short fine-tuning, in points, "
+        f"mean over seeds ({found['protocol']['seeds']}). `python benchmarks/allocation.py` runs it."
+        "\n\n" + table(["model", "allocation", *(f"{s} of the MACs" for s in shares)], rows)
+    )
+
+
+def masks() -> str:
+    found = one("mask_overhead.json")
+    if not found:
+        return ""
+    rows = [
+        [r["model"], f"{r['weights']:,}",
+         "{median:.3f} ({min:.3f} to {max:.3f})".format(**r["masked / dense"])]
+        for r in found["rows"]
+    ]  # fmt: skip
+    return (
+        "## What a mask costs\n\nTime of a training step that holds a mask over that of a dense "
+        "one. "
+        f"`{found['command']}`\n\n" + table(["network", "weights", "ratio"], rows)
+    )
 
 
 def stores() -> list[Path]:
