@@ -125,22 +125,23 @@ def engine() -> str:
 
 
 def zoo() -> str:
-    found = next((f for f in (one("zoo.json"), one("../../zoo/results.json")) if f), {})
-    networks = found.get("networks") or []
-    if not networks:
+    path = HOME / "zoo" / "results.json"
+    if not path.exists():
         return ""
-    counts: dict[str, dict[str, int]] = {}
-    for n in networks:
-        here = counts.setdefault(n["family"], {})
-        here[n["status"]] = here.get(n["status"], 0) + 1
-    kinds = sorted({k for c in counts.values() for k in c}, key=lambda k: (k != "pass", k))
-    rows = [[family, *(str(c.get(k, "")) for k in kinds)] for family, c in sorted(counts.items())]
-    total = sum(n["status"] == "pass" for n in networks)
-    return (
-        f"## The zoo\n\n{total} of {len(networks)} networks pass every check: half of every group "
-        "removed, equal to the silenced original in float64, saved, loaded, trained. `make zoo` "
-        "runs it.\n\n" + table(["family", *kinds], rows)
+    found = json.loads(path.read_text())
+    kinds = list(dict.fromkeys(["pass", *sorted(found["status"])]))
+    rows = [
+        [family, *(str(counts.get(kind, "")) for kind in kinds)]
+        for family, counts in sorted(found["families"].items())
+    ]
+    text = (
+        f"## The zoo\n\n{found['status']['pass']} of {found['networks']} networks pass every "
+        "check: half of every group removed, equal to the silenced original (in float64 where the "
+        "model's code allows it), saved, loaded, trained. `make zoo` runs it.\n\n"
+        + table(["family", *kinds], rows)
     )
+    missed = [[f"`{n}`", w["status"], w["why"]] for n, w in sorted(found["not passed"].items())]
+    return text + ("\n\n" + table(["network", "status", "why"], missed) if missed else "")
 
 
 def latency() -> str:
@@ -158,8 +159,8 @@ def latency() -> str:
         rows.append([r["model"], f"{1 / r['macs asked']:g}x fewer", *cells])
     return (
         "## Speed-up that is measured\n\nProcessor time of the whole network over that of the "
-        "pruned one; the peer is torch-pruning without and with round_to=8. One thread on a machine that "
-        "others used as well: `python benchmarks/latency.py` repeats it.\n\n"
+        "pruned one; the peer is torch-pruning without and with round_to=8. One thread, on a "
+        "machine that others used as well: `python benchmarks/latency.py` repeats it.\n\n"
         + table(["model", "MACs", "Sentei", "torch-pruning", "with round_to=8"], rows)
     )
 
@@ -179,8 +180,8 @@ def allocation() -> str:
     ]
     return (
         "## How a budget is spread\n\nAccuracy on digits after a short fine-tuning, in points, "
-        f"mean over seeds ({found['protocol']['seeds']}). `python benchmarks/allocation.py` runs it."
-        "\n\n" + table(["model", "allocation", *(f"{s} of the MACs" for s in shares)], rows)
+        f"mean over seeds ({found['protocol']['seeds']}). `python benchmarks/allocation.py` runs "
+        "it.\n\n" + table(["model", "allocation", *(f"{s} of the MACs" for s in shares)], rows)
     )
 
 
