@@ -82,6 +82,9 @@ class Silent(nn.Module):
         made.replaced = type(module).__name__
         made._steps, made._spec = list(steps), pytree.tree_structure(outputs)
         made.train(module.training)
+        # torch's encoder layers read the weights of their parts for a fused kernel, unless a part
+        # has a hook.
+        made.register_forward_pre_hook(_nothing)
         return made
 
     @property
@@ -110,3 +113,7 @@ class Silent(nn.Module):
 
     def extra_repr(self) -> str:
         return f"in place of {self.replaced}"
+
+
+def _nothing(*_: Any) -> None:
+    """A hook that is only there to be seen."""
