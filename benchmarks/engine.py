@@ -200,6 +200,7 @@ def measure(name: str, repeats: int, seed: int, limit: float, kind: str) -> dict
         theirs = other.turn()
         if theirs is not None:
             now["peer"] = theirs
+        squares(model)  # so that both meet the weights, and the allocator, as warm as each other
         now["scores"], _ = seconds(
             lambda groups=groups: score("l2", groups.values(), Evidence.of(model, groups))
         )

@@ -323,7 +323,7 @@ class _Layout:
     def __init__(self, groups: Groups, tensors: Mapping[str, Tensor]) -> None:
         self.span: dict[Dim, slice] = {}
         self.units = 0
-        self._numbers: dict[Dim, list[Tensor]] = {}
+        self._numbers: dict[Any, list[Tensor]] = {}
         for group in groups.values():
             # A dim that is free in an outer one has a score for each pair (outer unit, unit).
             rows = group.dim.outer.size if group.dim.outer is not None else 1
@@ -338,13 +338,16 @@ class _Layout:
                     self.dims[name] = kept
 
     def _ids(self, axis: Axis) -> list[Tensor]:
+        # A weight, its bias and the norm after it have the same axis: once is enough.
+        key = _form(axis)
+        if key not in self._numbers:
+            self._numbers[key] = self._numbered(axis)
+        return self._numbers[key]
+
+    def _numbered(self, axis: Axis) -> list[Tensor]:
         if isinstance(axis, Dim):
-            if axis not in self._numbers:
-                span = self.span.get(axis)
-                self._numbers[axis] = (
-                    [] if span is None else [torch.arange(span.start, span.start + axis.size)]
-                )
-            return self._numbers[axis]
+            span = self.span.get(axis)
+            return [] if span is None else [torch.arange(span.start, span.start + axis.size)]
         if isinstance(axis, Fixed):
             return []
         parts = [(part, self._ids(part)) for part in axis.parts]
@@ -430,6 +433,14 @@ class _Layout:
             vector = rows.sum(0) if len(rows) > 1 else rows[0]
             out.append((vector.view(count, inner).sum(1) if inner > 1 else vector).cpu())
         return out
+
+
+def _form(axis: Axis) -> Any:
+    """Equal for axes that are put together alike, of the same dims."""
+    parts = getattr(axis, "parts", None)
+    if parts is None:
+        return axis.size if isinstance(axis, Fixed) else axis
+    return type(axis), tuple(_form(part) for part in parts)
 
 
 def _prunable_names(model: nn.Module) -> list[str]:
