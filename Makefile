@@ -48,9 +48,11 @@ zoo: $(STAMP) ## prune every network of the model zoo and verify each
 fuzz: $(STAMP) ## prune thousands of random networks and verify each: SEEDS=20, 500 draws a seed
 	$(THREADS) $(BIN)/python -W ignore -m tests.fuzz --seeds $(or $(SEEDS),20)
 
-bench: $(STAMP) ## time the engine: benchmarks/*.py, one after the other
-	@ls benchmarks/*.py >/dev/null 2>&1 || { echo "no benchmarks/*.py yet"; exit 1; }
-	@set -e; for f in benchmarks/*.py; do echo "== $$f"; $(BIN)/python $$f; done
+bench: $(STAMP) ## measure everything: engine, latency, allocation, masks, recovery, claims (hours)
+	@set -e; for b in engine latency allocation mask_overhead recovery claims; do \
+	  echo "== benchmarks.$$b"; $(BIN)/python -W ignore -m benchmarks.$$b; done
+	$(BIN)/sentei bench benchmarks/bench/weights.yaml --out benchmarks/results/bench/weights
+	$(BIN)/sentei bench benchmarks/bench/units.yaml --out benchmarks/results/bench/units
 
 docs: $(STAMP) ## build the site into docs/_build/html
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
