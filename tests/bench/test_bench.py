@@ -95,6 +95,11 @@ def test_removing_units_counts_alike(tmp_path):
         execute(a_run(axis="macs"), Store(tmp_path))
 
 
+def test_tickets_of_whole_rows_are_asked_for_by_weights(tmp_path):
+    record = execute(a_run("refill"), Store(tmp_path))
+    assert record["asked"]["density"] and record["compression"] >= 3.5
+
+
 def test_every_run_is_done_once(tmp_path):
     runs = [a_run(), a_run("random"), a_run(DENSE, target=1.0), a_run(target=1e6)]
     first = run_here(runs, tmp_path)

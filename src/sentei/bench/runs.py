@@ -162,7 +162,7 @@ def _setting(run: Run, given: Task, method: Any, initial: nn.Module, dense: nn.M
     together = dataclasses.replace(run.training, epochs=run.training.epochs + run.tuning.epochs)
     from_start = method.starts == "initial"
     density, target = None, None
-    if method.structure == "weight" or method.structure == "n:m" or method.structure == "block":
+    if method.masks:
         if run.axis == "macs":
             raise PruneError(
                 f"{method.id} keeps zeros of single weights: ask for a target in weights"

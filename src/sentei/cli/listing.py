@@ -79,7 +79,7 @@ def method_details(method: Method) -> Any:
     ]
     head, body = method.summary, inspect.getdoc(method.run) or ""
     rest = body.partition("\n")[2].strip()
-    budget = "--sparsity 0.9" if method.structure in ("weight", "n:m", "block") else "-t macs=50%"
+    budget = "--sparsity 0.9" if method.masks else "-t macs=50%"
     return Lines(
         f"[bold]{show.escape(method.id)}[/bold]: {show.escape(head)}",
         "",

@@ -68,6 +68,14 @@ class Method:
         return (inspect.getdoc(self.run) or "").partition("\n")[0]
 
     @property
+    def masks(self) -> bool:
+        """Does it keep zeros, so that its budget is a share of weights, not a `Target`?
+
+        Filters count as such: what makes tickets of whole rows counts the weights in them.
+        """
+        return self.structure in ("weight", "n:m", "block", "filter")
+
+    @property
     def options(self) -> dict[str, Any]:
         """Option name -> default."""
         parameters = inspect.signature(self.run).parameters.values()
