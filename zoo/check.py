@@ -20,6 +20,7 @@ from sentei.graph.capture import tensors_in
 from sentei.graph.errors import PruneError, VerificationError
 from sentei.graph.groups import Groups
 from sentei.graph.surgery import Mismatch, remove
+from sentei.graph.verify import doubled
 from zoo.registry import Entry, randomise
 
 
@@ -144,7 +145,7 @@ def _double(model: nn.Module, args: Any, kwargs: Any) -> tuple[nn.Module, Any, A
     """In float64 where the model's own code allows it: some compute masks in float32 with the
     lowest number of the type they were given, and answer NaN."""
     wide = copy.deepcopy(model).double()
-    wide_args, wide_kwargs = _cast(args), _cast(kwargs)
+    wide_args, wide_kwargs = doubled(args), doubled(kwargs)
     try:
         with torch.no_grad():
             finite = _finite(wide(*wide_args, **wide_kwargs))
@@ -155,16 +156,6 @@ def _double(model: nn.Module, args: Any, kwargs: Any) -> tuple[nn.Module, Any, A
             if _finite(model(*args, **kwargs)):
                 return model, args, kwargs
     return wide, wide_args, wide_kwargs
-
-
-def _cast(tree: Any) -> Any:
-    if isinstance(tree, Tensor):
-        return tree.double() if tree.is_floating_point() else tree
-    if isinstance(tree, dict):
-        return {k: _cast(v) for k, v in tree.items()}
-    if type(tree) in (list, tuple):
-        return type(tree)(_cast(v) for v in tree)
-    return tree
 
 
 def _finite(outputs: Any) -> bool:

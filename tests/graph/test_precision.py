@@ -47,6 +47,23 @@ def test_a_wrong_network_is_still_refused_and_put_back(monkeypatch):
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
 
 
+def test_a_judge_that_only_says_nan_is_not_heard(monkeypatch):
+    class Nan(Picky):
+        def forward(self, x):
+            score = self.down(self.up(x).relu())
+            return score if x.dtype is torch.float32 else score * float("nan")
+
+    right = surgery.apply
+
+    def wrong(model, record, transaction=None):
+        right(model, record, transaction)
+        model.up.weight.data.mul_(-1)
+
+    monkeypatch.setattr(surgery, "apply", wrong)
+    with pytest.raises(sentei.graph.errors.VerificationError):
+        sentei.delete_units(Nan(), "up", [0, 1], torch.randn(40, 8))
+
+
 def test_a_model_that_does_not_run_in_float64_has_no_wide_twin():
     class Casts(nn.Linear):
         def forward(self, x):

@@ -168,7 +168,9 @@ def remove(
     if small is not None and wide is not None:
         reference = silenced_outputs(wide[0], analysis, masks, wide[1])
         if reference is not None:
-            report = compare(small[0], reference, small[1], weights=surgery.shrink)
+            judged = compare(small[0], reference, small[1], weights=surgery.shrink)
+            # A model that answers NaN in float64 would agree with anything: then float32 stands.
+            report = judged if judged.conclusive else report
     if detour is not None and not (report.passed and report.conclusive):
         raise detour
     if not report.passed:

@@ -244,25 +244,26 @@ TOLERANCE = {
 }
 
 
+def doubled(tree: Any) -> Any:
+    """Inputs with every floating-point tensor in float64."""
+    if isinstance(tree, Tensor):
+        return tree.double() if tree.is_floating_point() else tree
+    if isinstance(tree, Mapping):
+        return {k: doubled(v) for k, v in tree.items()}
+    if type(tree) in (list, tuple):
+        return type(tree)(doubled(v) for v in tree)
+    return tree
+
+
 def widened(
     model: nn.Module, call: tuple[tuple[Any, ...], Mapping[str, Any]]
 ) -> tuple[nn.Module, tuple[tuple[Any, ...], Mapping[str, Any]]] | None:
     """A copy of a model in float64 with its example inputs; None where its code does not run so."""
-
-    def cast(tree: Any) -> Any:
-        if isinstance(tree, Tensor):
-            return tree.double() if tree.is_floating_point() else tree
-        if isinstance(tree, Mapping):
-            return {k: cast(v) for k, v in tree.items()}
-        if type(tree) in (list, tuple):
-            return type(tree)(cast(v) for v in tree)
-        return tree
-
     if all(p.dtype is torch.float64 for p in model.parameters()):
         return None
     try:
         wide = copy.deepcopy(model).double()
-        args, kwargs = cast(call[0]), cast(dict(call[1]))
+        args, kwargs = doubled(call[0]), doubled(dict(call[1]))
         _run(wide, args, kwargs)
     except Exception:  # casts of its own, or a part that cannot be copied
         return None

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sentei.allocation.target import Target
 from sentei.batches import Data, Loss
 from sentei.graph.capture import unwrap
-from sentei.graph.errors import PruneError, closest
+from sentei.graph.errors import PruneError
 from sentei.methods.apply import Outcome, apply
 from sentei.methods.base import Method
 from sentei.methods.setting import Setting
@@ -63,12 +63,9 @@ def by_method(
     >>> outcome.density, int((net[0].weight == 0).sum() + (net[2].weight == 0).sum())
     (0.25, 72)
     """
-    from sentei.methods import METHODS
+    from sentei.methods import by_name
 
-    if isinstance(method, str):
-        if method not in METHODS:
-            raise PruneError(f"unknown method {method!r}; {closest(method, METHODS)}")
-        method = METHODS[method]
+    method = by_name(method)
     if sparsity is not None and not 0 <= sparsity < 1:
         raise PruneError(f"sparsity is the share of weights to remove, in [0, 1); got {sparsity!r}")
     if sparsity is None and target is None:
