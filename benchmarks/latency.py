@@ -1,27 +1,30 @@
 """Is a network at half the MACs twice as fast? Measured, beside torch-pruning at the same MACs.
 
-    python benchmarks/latency.py [--models resnet18 resnet50 mobilenet_v2 vit_tiny] [--threads 2]
+    python benchmarks/latency.py [--models resnet18 resnet50 mobilenet_v2 vit_tiny] [--batch 8]
 
-For each network and share of the MACs, four pruned networks and the whole one run in turns, in an
-order that changes every turn:
+For each network and share of the MACs, pruned networks and the whole one run in turns, in an order
+that changes every turn:
 
 - ours: `sentei.prune(target=Target(macs=share), round_to="auto")`;
 - ours/1: the same with widths as they come;
+- ours/time: as ours, and what goes first is what is worth least for the time it takes
+  (`allocation="knapsack"`);
 - peer, peer/8: torch-pruning's magnitude pruner, without and with `round_to=8`, its ratio found by
   bisection so that the MACs are the same or just below;
 - ours=peer/8: ours once more, for the MACs that peer/8 came down to, which may be far below.
 
-Two times are kept for every run: by the clock on the wall, and the processor time of all threads,
-which does not count what other programs on the machine took. Of both, the fastest of all turns is
-compared (`best`), and the ratios turn by turn are given with their spread. Waiting threads sleep
-rather than spin, or processor time would count waiting. Weights are random: only shapes matter.
-Results are added to `--out` network by network.
+`--clock wall` (the default) wants a machine with nothing else to do. `--clock processor` is for a
+busy one: processor time of all threads, which does not count what other programs took; waiting
+threads then sleep rather than spin, or waiting would count, and the wall clock is the worse for it.
+The fastest of all turns is compared (`best`), and the ratios turn by turn are given with their
+spread. Weights are random: only shapes matter. Results are added to `--out` network by network.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import os
 import random
@@ -33,9 +36,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ENVIRONMENT = {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "PASSIVE"}
-if __name__ == "__main__" and any(os.environ.get(k) != v for k, v in ENVIRONMENT.items()):
-    os.environ.update(ENVIRONMENT)  # read once, when OpenMP is loaded
+SLEEPING = {"GOMP_SPINCOUNT": "0", "OMP_WAIT_POLICY": "PASSIVE"}
+if (
+    __name__ == "__main__"
+    and "processor" in sys.argv
+    and any(os.environ.get(k) != v for k, v in SLEEPING.items())
+):
+    os.environ.update(SLEEPING)  # read once, when OpenMP is loaded
     os.execv(sys.executable, [sys.executable, *sys.argv])
 
 import torch  # noqa: E402
@@ -115,25 +122,26 @@ def _attend(self: Any, x: Tensor, *_: Any, **__: Any) -> Tensor:
 
 
 # -- timing ---------------------------------------------------------------------------------------
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+
+
 def turns(
-    models: dict[str, nn.Module], x: Tensor, seconds: float
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Wall and processor seconds of each model, by turn."""
-    wall: dict[str, list[float]] = {name: [] for name in models}
-    work: dict[str, list[float]] = {name: [] for name in models}
+    models: dict[str, nn.Module], x: Tensor, seconds: float, clock: Callable[[], float]
+) -> dict[str, list[float]]:
+    """Seconds of each model, by turn."""
+    took: dict[str, list[float]] = {name: [] for name in models}
     order, draw = [*models], random.Random(0)
     with torch.inference_mode():
         for name in models:
             models[name](x)
         until = time.perf_counter() + seconds
-        while time.perf_counter() < until or len(wall[order[0]]) < 10:
+        while time.perf_counter() < until or len(took[order[0]]) < 10:
             draw.shuffle(order)
             for name in order:
-                start, used = time.perf_counter(), time.process_time()
+                start = clock()
                 models[name](x)
-                work[name].append(time.process_time() - used)
-                wall[name].append(time.perf_counter() - start)
-    return wall, work
+                took[name].append(clock() - start)
+    return took
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -141,16 +149,21 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"quartile": q[0], "median": q[1], "upper quartile": q[2]}
 
 
-def measure(name: str, share: float, batch: int, seconds: float, table: LatencyTable) -> Any:
+def measure(
+    name: str, share: float, batch: int, seconds: float, table: LatencyTable, clock: str = "wall"
+) -> Any:
     model, x = build(name), torch.randn(batch, 3, IMAGE, IMAGE)
     before = macs(model, x)
-    target = sentei.Target(macs=share)
     # Weights are random: an even spread, as the peer's, is the fair one to compare.
     options = {"inplace": False, "allocation": "global", "normalise": "mean"}
-    result = sentei.prune(model, x, target=target, round_to="auto", latency_table=table, **options)
+    timed = {**options, "round_to": "auto", "latency_table": table}
+    result = sentei.prune(model, x, target=sentei.Target(macs=share), **timed)
     limit = result.after.macs  # the peer gets the same MACs, not the same target
+    within = sentei.Target(macs=limit)
     models: dict[str, nn.Module] = {"whole": model, "ours": result.model}
-    models["ours/1"] = sentei.prune(model, x, target=sentei.Target(macs=limit), **options).model
+    models["ours/1"] = sentei.prune(model, x, target=within, **options).model
+    timely = {**timed, "allocation": "knapsack"}
+    models["ours/time"] = sentei.prune(model, x, target=within, **timely).model
     trouble = {}
     for arm, multiple in (("peer", None), ("peer/8", 8)):
         try:
@@ -161,45 +174,36 @@ def measure(name: str, share: float, batch: int, seconds: float, table: LatencyT
             trouble[arm] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
     if "peer/8" in models:
         target = sentei.Target(macs=macs(models["peer/8"], x))
-        models["ours=peer/8"] = sentei.prune(
-            model, x, target=target, round_to="auto", latency_table=table, **options
-        ).model
+        models["ours=peer/8"] = sentei.prune(model, x, target=target, **timed).model
     load = os.getloadavg()[0]
-    wall, work = turns(models, x, seconds)
+    took = turns(models, x, seconds, CLOCKS[clock])
     row: dict[str, Any] = {
         "model": name,
         "macs asked": share,
         "batch": batch,
         "threads": torch.get_num_threads(),
-        "turns": len(wall["whole"]),
+        "clock": clock,
+        "turns": len(took["whole"]),
         "load of the machine": load,
         "predicted ms": 1e3 * result.timing.predicted,
-        "whole": {
-            "macs": before,
-            "best ms": 1e3 * min(wall["whole"]),
-            "best processor ms": 1e3 * min(work["whole"]),
-        },
+        "whole": {"macs": before, "best ms": 1e3 * min(took["whole"])},
         "arms": {},
         "trouble": trouble,
     }
     for arm in models:
         if arm == "whole":
             continue
-        left = macs(models[arm], x) / before
         row["arms"][arm] = {
-            "macs": left,
-            "best ms": 1e3 * min(wall[arm]),
-            "best processor ms": 1e3 * min(work[arm]),
-            "speed-up": min(wall["whole"]) / min(wall[arm]),
-            "speed-up of work": min(work["whole"]) / min(work[arm]),
-            "speed-up by turn": spread(_ratio(wall["whole"], wall[arm])),
-            "speed-up of work by turn": spread(_ratio(work["whole"], work[arm])),
+            "macs": macs(models[arm], x) / before,
+            "best ms": 1e3 * min(took[arm]),
+            "speed-up": min(took["whole"]) / min(took[arm]),
+            "by turn": spread(_ratio(took["whole"], took[arm])),
         }
     for arm, rival in (("ours", "peer"), ("ours=peer/8", "peer/8")):
         if arm in models and rival in models:
             row[f"{rival} over {arm}"] = {
-                "best": min(work[rival]) / min(work[arm]),
-                "by turn": spread(_ratio(work[rival], work[arm])),
+                "best": min(took[rival]) / min(took[arm]),
+                "by turn": spread(_ratio(took[rival], took[arm])),
             }
     return row
 
@@ -210,41 +214,36 @@ def _ratio(above: list[float], below: list[float]) -> list[float]:
 
 def show(rows: list[dict[str, Any]]) -> str:
     lines = [
-        f"{'model':<14}{'threads':>8} {'arm':<12}{'MACs':>7}{'speed-up: wall, best':>22}"
-        f"{'processor, best':>17}{'by turn (quartiles)':>26}{'x MAC ratio':>13}"
+        f"{'model':<14}{'batch':>6}{'threads':>8} {'arm':<12}{'MACs':>7}{'speed-up: best':>16}"
+        f"{'by turn (quartiles)':>22}{'x MAC ratio':>13}"
     ]
     for row in rows:
         for arm, r in row["arms"].items():
-            turn = r["speed-up of work by turn"]
+            turn = r["by turn"]
             lines.append(
-                f"{row['model']:<14}{row['threads']:>8} {arm:<12}{r['macs']:>7.3f}"
-                f"{r['speed-up']:>22.2f}{r['speed-up of work']:>17.2f}{turn['median']:>12.2f} "
+                f"{row['model']:<14}{row['batch']:>6}{row['threads']:>8} {arm:<12}{r['macs']:>7.3f}"
+                f"{r['speed-up']:>16.2f}{turn['median']:>8.2f} "
                 f"({turn['quartile']:.2f} to {turn['upper quartile']:.2f})"
-                f"{r['speed-up of work'] * r['macs']:>13.2f}"
+                f"{r['speed-up'] * r['macs']:>12.2f}"
             )
-    for threads in sorted({r["threads"] for r in rows}):
-        own = [r["arms"] for r in rows if r["threads"] == threads]
-        for arm in ("ours", "ours/1", "peer", "peer/8", "ours=peer/8"):
-            arms = [a[arm] for a in own if arm in a]
+    for kind in dict.fromkeys((r["batch"], r["threads"], r["clock"]) for r in rows):
+        own = [r for r in rows if (r["batch"], r["threads"], r["clock"]) == kind]
+        lines.append("batch {}, {} threads, {} clock:".format(*kind))
+        for arm in ("ours", "ours/1", "ours/time", "peer", "peer/8", "ours=peer/8"):
+            arms = [r["arms"][arm] for r in own if arm in r["arms"]]
             if arms:
-                wall = statistics.median(a["speed-up"] * a["macs"] for a in arms)
-                work = statistics.median(a["speed-up of work"] * a["macs"] for a in arms)
+                shares = statistics.median(a["speed-up"] * a["macs"] for a in arms)
                 lines.append(
-                    f"{threads} threads, {arm}: speed-up over MAC ratio, median of {len(arms)}: "
-                    f"wall {wall:.2f}, processor {work:.2f}; slowest speed-up "
-                    f"{min(a['speed-up of work'] for a in arms):.2f}"
+                    f"  {arm}: speed-up x MAC ratio, median of {len(arms)}: {shares:.2f}; "
+                    f"least speed-up {min(a['speed-up'] for a in arms):.2f}"
                 )
         for rival in ("peer over ours", "peer/8 over ours=peer/8"):
-            best = [r[rival]["best"] for r in rows if r["threads"] == threads and rival in r]
-            turn = [
-                r[rival]["by turn"]["median"]
-                for r in rows
-                if r["threads"] == threads and rival in r
-            ]
+            best = [r[rival]["best"] for r in own if rival in r]
+            turn = [r[rival]["by turn"]["median"] for r in own if rival in r]
             if best:
                 lines.append(
-                    f"{threads} threads, processor time of {rival}: best {min(best):.2f} to "
-                    f"{max(best):.2f}, by turn {min(turn):.2f} to {max(turn):.2f}"
+                    f"  time of {rival}: median {statistics.median(best):.2f}, best {min(best):.2f}"
+                    f" to {max(best):.2f}, by turn {min(turn):.2f} to {max(turn):.2f}"
                 )
     return "\n".join(lines)
 
@@ -256,31 +255,28 @@ def main(
     parser.add_argument("--models", nargs="*", default=MODELS)
     parser.add_argument("--shares", nargs="*", type=float, default=[0.5, 0.25])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=60, help="of turns, for each point")
+    parser.add_argument("--batch", type=int, nargs="*", default=[1, 8])
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--seconds", type=float, default=30, help="of turns, for each point")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/latency.json"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     torch.set_num_interop_threads(1)
     results: dict[str, Any] = {"machine": machine(torch.device("cpu")), "rows": []}
     del results["machine"]["threads"]  # those of each row
-    results["environment"] = ENVIRONMENT
     if options.out.exists():
         results = json.loads(options.out.read_text())
     table = LatencyTable("cpu", stopwatch=stopwatch())
-    for name in options.models:
-        for share in options.shares:
-            key = (name, share, options.batch, options.threads)
-            results["rows"] = [
-                r
-                for r in results["rows"]
-                if (r["model"], r["macs asked"], r["batch"], r["threads"]) != key
-            ]
-            row = measure(name, share, options.batch, options.seconds, table)
-            results["rows"].append(row)
-            print(show([row]), *row["trouble"].items(), sep="\n", flush=True)
-            options.out.parent.mkdir(parents=True, exist_ok=True)
-            options.out.write_text(json.dumps(results, indent=1) + "\n")
+
+    def key(row: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[k] for k in ("model", "macs asked", "batch", "threads", "clock"))
+
+    for name, batch, share in itertools.product(options.models, options.batch, options.shares):
+        row = measure(name, share, batch, options.seconds, table, options.clock)
+        results["rows"] = [r for r in results["rows"] if key(r) != key(row)] + [row]
+        print(show([row]), *row["trouble"].items(), sep="\n", flush=True)
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(json.dumps(results, indent=1) + "\n")
     print(show(results["rows"]))
     return results
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from math import prod
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -40,23 +41,24 @@ class Evidence:
 
     groups: None where only single weights are looked at; what asks for units then says so.
     tensors: parameters by qualified name, a shared one once.
-    weights: of these, what may be pruned weight by weight; see `sentei.structures.prunable`.
     data: batches for gradients: one `(inputs, targets)`, one mapping of keyword arguments, or an
         iterable of either. inputs: a tensor, a tuple of arguments or a mapping.
     loss: `loss(outputs, targets)`, a scalar; for mappings `loss(outputs, batch)`. Without it a
         mapping's outputs must have a `.loss`, as Hugging Face models do.
     seed: where `generator` starts.
     example: (args, kwargs) of a call of the model, for what needs the inputs' shapes alone.
+    names: of what may be pruned weight by weight; None for all that `sentei.structures.prunable`
+        finds.
     """
 
     model: nn.Module = field(repr=False)
     groups: Groups | None = field(repr=False)
     tensors: Mapping[str, Tensor] = field(repr=False)
-    weights: Mapping[str, Tensor] = field(repr=False)
     data: Any = field(default=None, repr=False)
     loss: Callable[..., Tensor] | None = None
     seed: int = 0
     example: tuple[tuple[Any, ...], dict[str, Any]] | None = field(default=None, repr=False)
+    names: tuple[str, ...] | None = field(default=None, repr=False)
 
     @staticmethod
     def of(
@@ -79,9 +81,14 @@ class Evidence:
         tensors: dict[str, Tensor] = {**named_parameters(model)}
         if isinstance(data, Iterator):
             data = list(data)  # several criteria may want to go over it
-        names = _prunable_names(model) if weights is None else list(weights)
-        chosen = {name: tensors[name] for name in names if name in tensors}
-        return Evidence(model, groups, tensors, chosen, data, loss, seed, _call(example))
+        names = None if weights is None else tuple(weights)
+        return Evidence(model, groups, tensors, data, loss, seed, _call(example), names)
+
+    @cached_property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Of `tensors`, what may be pruned weight by weight."""
+        names = _prunable_names(self.model) if self.names is None else self.names
+        return {name: self.tensors[name] for name in names if name in self.tensors}
 
     def sum(
         self, group: Group, statistic: Statistic, *, only: frozenset[str] | None = None
@@ -323,13 +330,14 @@ class _Layout:
     def __init__(self, groups: Groups, tensors: Mapping[str, Tensor]) -> None:
         self.span: dict[Dim, slice] = {}
         self.units = 0
-        self._numbers: dict[Any, list[Tensor]] = {}
+        self._numbers: dict[Any, list[np.ndarray]] = {}
+        self._seen: dict[int, tuple[Axis, list[np.ndarray]]] = {}
         for group in groups.values():
             # A dim that is free in an outer one has a score for each pair (outer unit, unit).
             rows = group.dim.outer.size if group.dim.outer is not None else 1
             self.span[group.dim] = slice(self.units, self.units + rows * group.size)
             self.units += rows * group.size
-        self.dims: dict[str, list[tuple[int, list[Tensor]]]] = {}
+        self.dims: dict[str, list[tuple[int, list[np.ndarray]]]] = {}
         for name, axes in groups.analysis.parameters.items():
             if name in tensors:
                 found = [(i, self._ids(resolve(axis))) for i, axis in enumerate(axes)]
@@ -337,17 +345,21 @@ class _Layout:
                 if kept:
                     self.dims[name] = kept
 
-    def _ids(self, axis: Axis) -> list[Tensor]:
+    def _ids(self, axis: Axis) -> list[np.ndarray]:
         # A weight, its bias and the norm after it have the same axis: once is enough.
-        key = _form(axis)
-        if key not in self._numbers:
-            self._numbers[key] = self._numbered(axis)
-        return self._numbers[key]
+        known = self._seen.get(id(axis))
+        if known is None:
+            form = _form(axis)
+            if form not in self._numbers:
+                self._numbers[form] = self._numbered(axis)
+            # With the axis, so that it lives and the id stays its own.
+            known = self._seen[id(axis)] = (axis, self._numbers[form])
+        return known[1]
 
-    def _numbered(self, axis: Axis) -> list[Tensor]:
+    def _numbered(self, axis: Axis) -> list[np.ndarray]:
         if isinstance(axis, Dim):
             span = self.span.get(axis)
-            return [] if span is None else [torch.arange(span.start, span.start + axis.size)]
+            return [] if span is None else [np.arange(span.start, span.start + axis.size)]
         if isinstance(axis, Fixed):
             return []
         parts = [(part, self._ids(part)) for part in axis.parts]
@@ -355,9 +367,9 @@ class _Layout:
             depth = max(len(ids) for _, ids in parts)
             nobody = self.units
             return [
-                torch.cat(
+                np.concatenate(
                     [
-                        ids[level] if level < len(ids) else torch.full((part.size,), nobody)
+                        ids[level] if level < len(ids) else np.full(part.size, nobody)
                         for part, ids in parts
                     ]
                 )
@@ -367,9 +379,9 @@ class _Layout:
         outer = 1
         for part, ids in parts:
             inner = axis.size // (outer * part.size)
-            wide = [i.repeat_interleave(inner).repeat(outer) for i in ids]
+            wide = [np.tile(i.repeat(inner), outer) for i in ids]
             if isinstance(part, Dim) and part.outer is not None and ids:
-                row = units(axis, part.outer).clamp(min=0)
+                row = units(axis, part.outer).clamp(min=0).numpy()
                 wide = [i + row * part.size for i in wide]
             out += wide
             outer *= part.size
@@ -407,32 +419,63 @@ class _Layout:
         cast: Callable[[Tensor], Tensor],
     ) -> Tensor:
         sums: list[Tensor] = []
-        where: list[Tensor] = []
+        where: list[np.ndarray] = []
         with torch.no_grad():
             for name, tensors in pairs.items():
-                vectors = self._summed(name, [cast(t) for t in tensors], statistic)
+                vectors = self._summed(name, tensors, statistic, cast)
                 for vector, (_, owners) in zip(vectors, self.dims[name], strict=True):
                     sums += [vector] * len(owners)
                     where += owners
-            total = torch.zeros(self.units + 1, dtype=torch.float64)
-            if sums:  # all at once: most of them are short
-                total.index_add_(0, torch.cat(where), torch.cat(sums).double())
-        return total
+        if not sums:
+            return torch.zeros(self.units + 1, dtype=torch.float64)
+        # All at once: most of them are short.
+        weights = torch.cat(sums).double().numpy()
+        total = np.bincount(np.concatenate(where), weights, minlength=self.units + 1)
+        return torch.from_numpy(total)
 
-    def _summed(self, name: str, tensors: list[Tensor], statistic: Statistic) -> list[Tensor]:
-        """The statistic summed over all dimensions but one, for each dimension with units."""
-        table = statistic(*tensors).contiguous()
-        if table.dim() == 1:
-            return [table.cpu()]
+    def _summed(
+        self,
+        name: str,
+        tensors: tuple[Tensor, ...],
+        statistic: Statistic,
+        cast: Callable[[Tensor], Tensor],
+    ) -> list[Tensor]:
+        """The statistic summed over all dimensions but one, for each dimension with units.
+
+        A large tensor is taken in pieces of its first dimension, so that what the statistic gives
+        is still in the cache when it is summed one way and the other.
+        """
+        first = tensors[0]
+        if first.dim() == 1:
+            return [statistic(*map(cast, tensors)).cpu()]
+        shape, own = first.shape, [dim for dim, _ in self.dims[name]]
+        rows = len(first)
+        if first.device.type == "cpu":
+            rows = max(1, _PIECE * rows // max(1, first.numel()))
+        down: list[Tensor] = []
+        across: Tensor | None = None
+        for start in range(0, len(first), rows):
+            pieces = tensors if rows >= len(first) else [t[start : start + rows] for t in tensors]
+            table = statistic(*map(cast, pieces)).reshape(len(pieces[0]), -1)
+            if 0 in own:
+                down.append(table.sum(1))
+            if own != [0]:
+                column = table.sum(0) if len(table) > 1 else table[0]
+                across = column if across is None else across + column
         out = []
-        for dim, _ in self.dims[name]:
-            count = table.shape[dim]
-            inner = prod(table.shape[dim + 1 :])
-            # Long rows first: a sum over a kernel's nine positions is too short to be quick.
-            rows = table.view(-1, count * inner)
-            vector = rows.sum(0) if len(rows) > 1 else rows[0]
-            out.append((vector.view(count, inner).sum(1) if inner > 1 else vector).cpu())
+        for dim in own:
+            if dim == 0:
+                vector = down[0] if len(down) == 1 else torch.cat(down)
+            else:
+                assert across is not None
+                cells = across.view(prod(shape[1:dim]), shape[dim], -1)
+                vector = cells.sum((0, 2)) if cells.numel() > shape[dim] else cells.flatten()
+            out.append(vector.cpu())
         return out
+
+
+# Elements of a large tensor that are looked at together: half a mebibyte of float32.
+_PIECE = 1 << 17
 
 
 def _form(axis: Axis) -> Any:
