@@ -5,10 +5,10 @@
 For each network and share of the MACs, pruned networks and the whole one run in turns, in an order
 that changes every turn:
 
-- ours: `sentei.prune(target=Target(macs=share), round_to="auto")`;
-- ours/1: the same with widths as they come;
-- ours/time: as ours, and what goes first is what is worth least for the time it takes
-  (`allocation="knapsack"`);
+- ours: `sentei.prune(target=Target(macs=share), allocation="fastest")`, of widths that this machine
+  likes;
+- ours/even: the same with `allocation="global"`: all units are worth the same here;
+- ours/1: as ours/even, with widths as they come;
 - peer, peer/8: torch-pruning's magnitude pruner, without and with `round_to=8`, its ratio found by
   bisection so that the MACs are the same or just below;
 - ours=peer/8: ours once more, for the MACs that peer/8 came down to, which may be far below.
@@ -154,16 +154,16 @@ def measure(
 ) -> Any:
     model, x = build(name), torch.randn(batch, 3, IMAGE, IMAGE)
     before = macs(model, x)
-    # Weights are random: an even spread, as the peer's, is the fair one to compare.
-    options = {"inplace": False, "allocation": "global", "normalise": "mean"}
-    timed = {**options, "round_to": "auto", "latency_table": table}
+    # Weights are random: an average unit is worth 1 everywhere.
+    options = {"inplace": False, "normalise": "mean"}
+    timed = {**options, "allocation": "fastest", "latency_table": table}
     result = sentei.prune(model, x, target=sentei.Target(macs=share), **timed)
     limit = result.after.macs  # the peer gets the same MACs, not the same target
     within = sentei.Target(macs=limit)
     models: dict[str, nn.Module] = {"whole": model, "ours": result.model}
+    even = {**timed, "allocation": "global", "round_to": "auto"}
+    models["ours/even"] = sentei.prune(model, x, target=within, **even).model
     models["ours/1"] = sentei.prune(model, x, target=within, **options).model
-    timely = {**timed, "allocation": "knapsack"}
-    models["ours/time"] = sentei.prune(model, x, target=within, **timely).model
     trouble = {}
     for arm, multiple in (("peer", None), ("peer/8", 8)):
         try:
@@ -229,7 +229,7 @@ def show(rows: list[dict[str, Any]]) -> str:
     for kind in dict.fromkeys((r["batch"], r["threads"], r["clock"]) for r in rows):
         own = [r for r in rows if (r["batch"], r["threads"], r["clock"]) == kind]
         lines.append("batch {}, {} threads, {} clock:".format(*kind))
-        for arm in ("ours", "ours/1", "ours/time", "peer", "peer/8", "ours=peer/8"):
+        for arm in ("ours", "ours/even", "ours/1", "peer", "peer/8", "ours=peer/8"):
             arms = [r["arms"][arm] for r in own if arm in r["arms"]]
             if arms:
                 shares = statistics.median(a["speed-up"] * a["macs"] for a in arms)

@@ -148,7 +148,7 @@ def latency() -> str:
     found = one("latency.json")
     if not found:
         return ""
-    arms = ("ours", "ours/time", "peer", "ours=peer/8", "peer/8")
+    arms = ("ours", "ours/even", "peer", "ours=peer/8", "peer/8")
     rows = []
     for r in sorted(found["rows"], key=lambda r: (r["batch"], r["threads"])):
         cells = []
@@ -164,7 +164,7 @@ def latency() -> str:
         "benchmarks/latency.py` repeats it.\n\n"
         + table(
             [
-                "model", "batch", "MACs", "Sentei", "Sentei, for time", "torch-pruning",
+                "model", "batch", "MACs", "Sentei, fastest", "Sentei, global", "torch-pruning",
                 "Sentei, as the next", "torch-pruning, round_to=8",
             ],
             rows,

@@ -66,7 +66,7 @@ def test_random_networks_reach_their_budget_and_compute_the_same(case, what, fra
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
-@pytest.mark.parametrize("allocation", ALLOCATIONS)
+@pytest.mark.parametrize("allocation", [a for a in ALLOCATIONS if a != "fastest"])
 def test_every_criterion_with_every_allocation(criterion, allocation):
     torch.manual_seed(0)
     model = digits_resnet(width=4, blocks=(1, 1))

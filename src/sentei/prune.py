@@ -223,8 +223,9 @@ def prune(
         criterion: a name in `sentei.criteria.CRITERIA`, or a function (group, evidence) -> scores.
         allocation: how the budget is spread: "global" by score over all groups, "isomorphic" by
             score among groups of equal structure, "sensitivity" by the loss on `data` when each
-            group is cut alone, "local" an equal share everywhere, "uniform" exactly equal shares;
-            see `sentei.allocation.orders`.
+            group is cut alone, "local" an equal share everywhere, "uniform" exactly equal shares,
+            "fastest" whichever is predicted to run fastest on this machine; see
+            `sentei.allocation.orders`.
         normalise: how scores of different groups are made comparable before they are ranked
             together: "none" takes them as they are, "mean" divides by the mean of the group; see
             `sentei.allocation.normalise`. The defaults of `allocation` and `normalise` are what
@@ -238,7 +239,8 @@ def prune(
         protect: group names, patterns, module names or modules that keep all their units.
         round_to: kept widths are multiples of this where a group has so many positions. "auto":
             of what the device likes, found out by measuring, and no width that is slower than a
-            larger one; this is the default where the target bounds latency.
+            larger one; this is the default where the target bounds latency, and with the
+            allocation "fastest".
         min_units, min_fraction: what every group keeps at least; ranking over all groups may
             otherwise leave a layer with one unit.
         uniform: all layers of a kind keep equal widths, so that a configuration can state them.
@@ -316,7 +318,7 @@ def prune(
     }  # fmt: skip
     job = _Job(model, groups, call, evidence, criterion, words, options, seconds)
     timing: Timing | None = None
-    if target.latency is None and round_to != "auto":
+    if target.latency is None and round_to != "auto" and allocation != "fastest":
         planned, surgery = job.carry_out(model, target, optimizer, verify=verify, dry_run=dry_run)
     else:
         planned, surgery, timing = _on_time(

@@ -16,6 +16,7 @@ from torch import nn
 from sentei import PruneError, Target, analyze, prune
 from sentei.allocation import Seconds, plan
 from sentei.allocation.latency import Latency, envelope, interpolate, slower_than_larger
+from sentei.allocation.orders import RIVALS
 from sentei.allocation.table import LatencyTable
 from tests.random_networks import networks
 
@@ -344,3 +345,33 @@ def test_operators_that_cannot_be_run_alone_are_told(tmp_path):
 
     made.measure({"gather": broken})
     assert made.known == {"gather": None}
+
+
+def test_of_plans_that_cost_alike_the_fastest_is_taken():
+    torch.manual_seed(0)
+    x = torch.randn(1, 16)
+
+    def slow_first(signature):
+        """What reads 64 wide is slow: removing those units saves the most time."""
+        return 1e-6 * sum(elements(signature)) if 64 in elements(signature) else 1e-9
+
+    def pruned(allocation):
+        return prune(
+            chain(16, 64, 32, 8), x, target=Target(macs=0.5), allocation=allocation,
+            normalise="mean", round_to="auto", latency_table=table(operator=slow_first),
+            inplace=False,
+        )  # fmt: skip
+
+    fastest = pruned("fastest")
+    rivals = [pruned(a) for a in RIVALS]
+    assert fastest.reached["macs"] <= fastest.asked["macs"]
+    assert fastest.timing.predicted == min(r.timing.predicted for r in rivals)
+    assert {*fastest.asked} == {"macs"}
+
+
+def test_a_latency_is_no_budget_for_the_fastest():
+    with pytest.raises(PruneError, match="not itself a latency"):
+        prune(
+            chain(4, 8, 2), torch.randn(1, 4), target=Target(latency=0.5), allocation="fastest",
+            latency_table=table(),
+        )  # fmt: skip

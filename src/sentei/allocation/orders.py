@@ -13,6 +13,8 @@ Each is a function from the steps that a planner may take to sort keys, ascendin
   groups are predicted to do equal damage.
 - "local": by share, so that all groups keep the same share, up to the step that was given back.
 - "uniform": as local, and nothing is given back: groups of equal size keep equal numbers.
+- "fastest": of those in `RIVALS` the one whose plan is predicted to take the least time. For
+  budgets in parameters or multiply-adds that are there to save time: plans of equal cost differ.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from sentei.allocation.movable import Together
 from sentei.graph.groups import Group, Groups
 from sentei.graph.tape import Value, flatten
 
-__all__ = ["ALLOCATIONS", "ORDERS", "Steps", "structures"]
+__all__ = ["ALLOCATIONS", "ORDERS", "RIVALS", "Steps", "structures"]
 
 Keys = tuple[np.ndarray, ...]
 
@@ -100,7 +102,8 @@ ORDERS: dict[str, Callable[[Steps], Keys]] = {
     "sensitivity": by_damage,
     "uniform": by_share,
 }
-ALLOCATIONS = tuple(ORDERS)
+RIVALS = ("global", "isomorphic", "knapsack", "local")
+ALLOCATIONS = (*ORDERS, "fastest")
 
 
 def structures(groups: Groups, moving: Iterable[Together]) -> list[int]:

@@ -25,7 +25,7 @@ from sentei.allocation.curves import Curve
 from sentei.allocation.formula import Formula, Peak
 from sentei.allocation.movable import Together, granule, movable, togethers
 from sentei.allocation.normalise import NORMALISERS
-from sentei.allocation.orders import ALLOCATIONS, ORDERS, Steps, structures
+from sentei.allocation.orders import ALLOCATIONS, ORDERS, RIVALS, Steps, structures
 from sentei.allocation.target import Target, ceil_share, in_units, share_of
 from sentei.graph.axis import Dim
 from sentei.graph.cost import Cost
@@ -140,6 +140,11 @@ def plan(
         )
     if target.latency is not None and latency is None:
         raise PruneError("a target for latency needs times: give plan(latency=...), or use prune")
+    if allocation == "fastest" and (latency is None or target.latency is not None):
+        raise PruneError(
+            "the allocation 'fastest' chooses among plans of equal cost by predicted time: it "
+            "needs times, plan(latency=...), and a budget that is not itself a latency"
+        )
     if allocation == "sensitivity" and curves is None:
         raise PruneError(
             "the allocation 'sensitivity' needs curves: give plan(curves=...) from "
@@ -154,7 +159,10 @@ def plan(
     limits = target.limits(ladder.before)
     value = _values(ladder, moving, scores, NORMALISERS[normalise])
     steps = ladder.steps(value, curves, ["latency"] if latency is not None else [*limits])
-    ladder.descend(limits, steps, allocation)
+    if allocation == "fastest":
+        ladder.race(limits, steps)
+    else:
+        ladder.descend(limits, steps, allocation)
     return _planned(groups, moving, scores, ladder, target, limits)
 
 
@@ -291,6 +299,15 @@ class _Ladder:
         self.at = self._cut(owner, stops[low])
         if allocation != "uniform":
             self._give_back(limits, owner)
+
+    def race(self, limits: Mapping[str, float], steps: Steps) -> None:
+        """Move `at` down by each of the `RIVALS`, and stay where least time is predicted."""
+        start, ends = self.at, []
+        for allocation in RIVALS:
+            self.at = start
+            self.descend(limits, steps, allocation)
+            ends.append((self.cost(self.at, ["latency"])["latency"], self.at))
+        self.at = min(ends, key=lambda end: end[0])[1]
 
     def _cut(self, owner: np.ndarray, steps: int) -> np.ndarray:
         top = np.array([len(r) - 1 for r in self.rungs])

@@ -281,7 +281,7 @@ Allocation = Annotated[
     str | None,
     _option("--allocation", "-a", metavar="NAME", panel=_HOW, default="global",
             help="How the budget is spread: global, local, uniform, isomorphic, knapsack, "
-            "sensitivity."),
+            "sensitivity, fastest."),
 ]  # fmt: skip
 Calibration = Annotated[
     int | None,

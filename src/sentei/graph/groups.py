@@ -257,9 +257,7 @@ def protect_names(model: nn.Module, protect: Iterable[str | nn.Module]) -> list[
     return out
 
 
-def _check_protected(
-    groups: Groups, model: nn.Module, protect: Iterable[str | nn.Module]
-) -> None:
+def _check_protected(groups: Groups, model: nn.Module, protect: Iterable[str | nn.Module]) -> None:
     """A misspelt name protects nothing, and would be noticed too late."""
     known = [*groups, *groups.pinned]
     known += [n for n, _ in [*model.named_modules(), *model.named_parameters()] if n]
@@ -297,9 +295,7 @@ def _build(analysis: Analysis, protect: tuple[str, ...]) -> list[Group]:
                 slices.setdefault(dim, []).append(Slice(name, i, axis, dim))
             _nesting(axis, outer, inner)
     origins = analysis.origins
-    slices = {
-        d: s for d, s in slices.items() if any(origins[x.parameter] != "buffer" for x in s)
-    }
+    slices = {d: s for d, s in slices.items() if any(origins[x.parameter] != "buffer" for x in s)}
     names = _names(slices, analysis)
     classes = {d: c for c in analysis.solution.classes for d in c if not d.pinned}
     for dim, members in slices.items():
