@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from sentei.criteria.evidence import Criterion, Evidence
+from sentei.criteria.evidence import Criterion, Evidence, needs
 from sentei.criteria.gates import taylor_act, taylor_gate
 from sentei.criteria.magnitude import l1, l2
 from sentei.criteria.random import random
@@ -26,7 +26,7 @@ from sentei.criteria.taylor import taylor
 from sentei.graph.errors import PruneError, closest
 from sentei.graph.groups import Group
 
-__all__ = ["CRITERIA", "Criterion", "Evidence", "criterion", "score"]
+__all__ = ["CRITERIA", "Criterion", "Evidence", "criterion", "needs", "needs_of", "score"]
 
 CRITERIA: dict[str, Criterion] = {
     "bn-scale": bn_scale,
@@ -61,6 +61,17 @@ def criterion(which: str | Callable[[Group, Evidence], Tensor]) -> Criterion:
         return unitwise(which)
     known = [*CRITERIA, *SALIENCIES]
     raise PruneError(f"unknown criterion {which!r}; {closest(str(which), known)}")
+
+
+def needs_of(which: str | Callable[[Group, Evidence], Tensor]) -> tuple[str, ...]:
+    """What a criterion looks at beside the weights, as it says with `needs`.
+
+    A function that does not say so may look at all there is.
+
+    >>> needs_of("l2"), needs_of("taylor"), needs_of("wanda"), needs_of(lambda group, about: None)
+    ((), ('data', 'gradients'), ('data',), ('data', 'gradients'))
+    """
+    return getattr(criterion(which), "needs", ("data", "gradients"))
 
 
 def score(

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -24,9 +24,32 @@ from sentei.graph.errors import PruneError
 from sentei.graph.groups import Group, Groups
 from sentei.structures.weights import prunable
 
-__all__ = ["Criterion", "Evidence"]
+__all__ = ["Criterion", "Evidence", "needs"]
 
 Statistic = Callable[..., Tensor]
+Scoring = TypeVar("Scoring", bound=Callable[..., Any])
+
+
+def needs(*what: str) -> Callable[[Scoring], Scoring]:
+    """Say what a criterion or a saliency looks at beside the weights; `needs_of` reads it.
+
+    what: of "data" and "gradients" (data and a loss); nothing where the weights are enough. What
+        says nothing at all may look at anything.
+
+    >>> @needs("data")
+    ... def mine(group, evidence): ...
+    >>> mine.needs
+    ('data',)
+    """
+    unknown = [w for w in what if w not in ("data", "gradients")]
+    if unknown:
+        raise ValueError(f"needs {unknown[0]!r}; known: 'data', 'gradients'")
+
+    def say(function: Scoring) -> Scoring:
+        function.needs = what  # type: ignore[attr-defined]
+        return function
+
+    return say
 
 
 class Criterion(Protocol):
@@ -204,6 +227,13 @@ class Evidence:
             self._sums[key] = self._layout.reduce(known, _itself)
             self._kept.append(values)  # or another mapping could get the same id
         return self._sums[key][self._layout.span[group.dim]]
+
+    def sums_by_unit(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`by_unit` of all groups by name, with nothing kept for later: for what changes often."""
+        known = {n: v for n, v in values.items() if n in self._layout.dims}
+        sums = self._layout.reduce(known, _itself)
+        groups = self.groups or {}
+        return {name: sums[self._layout.span[group.dim]] for name, group in groups.items()}
 
     def once(self, key: str, make: Callable[[], Any]) -> Any:
         """What `make` gives, made the first time that `key` is asked for."""

@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import Group, Slice
 
 __all__ = ["gate_gradients", "taylor_act", "taylor_gate"]
 
 
+@needs("data", "gradients")
 def taylor_gate(group: Group, evidence: Evidence) -> Tensor:
     """score[u] = mean over batches of (dL/dz_u)², z_u = 1 a factor on the output of unit u.
 
@@ -40,6 +41,7 @@ def taylor_gate(group: Group, evidence: Evidence) -> Tensor:
     return gate_gradients(group, evidence).square().mean(0)
 
 
+@needs("data", "gradients")
 def taylor_act(group: Group, evidence: Evidence) -> Tensor:
     """score[u] = mean over batches of |mean over examples and positions of a dL/da|, over its norm.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 from sentei.graph.groups import Group
 
 __all__ = ["l1", "l2"]
 
 
+@needs()
 def l1(group: Group, evidence: Evidence) -> Tensor:
     """Sum of the absolute weights of all slices of a unit.
 
@@ -34,6 +35,7 @@ def l1(group: Group, evidence: Evidence) -> Tensor:
     return evidence.sum(group, torch.abs)
 
 
+@needs()
 def l2(group: Group, evidence: Evidence) -> Tensor:
     """Euclidean norm of all weights of a unit.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 from sentei.graph.groups import Group
 
 __all__ = ["random"]
 
 
+@needs()
 def random(group: Group, evidence: Evidence) -> Tensor:
     """Uniform scores in [0, 1), the same for the same seed and group name.
 

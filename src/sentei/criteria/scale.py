@@ -5,13 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import Group
 
 __all__ = ["bn_scale"]
 
 
+@needs()
 def bn_scale(group: Group, evidence: Evidence) -> Tensor:
     """Mean absolute scale that normalisations apply to a unit.
 

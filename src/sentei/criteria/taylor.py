@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 from sentei.graph.groups import Group
 
 __all__ = ["taylor"]
 
 
+@needs("data", "gradients")
 def taylor(group: Group, evidence: Evidence) -> Tensor:
     """Squared first-order change of the loss if a unit were zeroed.
 

@@ -32,6 +32,7 @@ from sentei.hooks.mask import FreezeHook, MaskHook
 from sentei.hooks.scores import BernoulliMask, EdgePopup, LearnedMask
 from sentei.hooks.second_moment import SecondMoment
 from sentei.hooks.snapshot import Snapshot
+from sentei.hooks.taylor_momentum import TaylorMomentum
 
 __all__ = [
     "BernoulliMask",
@@ -50,4 +51,5 @@ __all__ = [
     "SecondMoment",
     "Snapshot",
     "Stop",
+    "TaylorMomentum",
 ]

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from sentei.allocation.weights import top
-from sentei.graph.errors import PruneError
+from sentei.graph.errors import PruneError, closest
 
-__all__ = ["cluster_rows", "dense_columns", "refill", "regroup"]
+__all__ = [
+    "PARTITIONERS",
+    "cluster_rows",
+    "dense_columns",
+    "named_partitioner",
+    "partition_rows",
+    "refill",
+    "regroup",
+]
 
 
 def refill(mask: Tensor, scores: Tensor, rate: float = 0.0) -> Tensor:
@@ -40,8 +52,8 @@ def cluster_rows(rows: Tensor, clusters: int, rounds: int = 20) -> Tensor:
     """Rows with similar supports get the same number.
 
     Spectral clustering: Jaccard similarity of the supports, the leading eigenvectors of the
-    normalised similarity, k-means on their rows from farthest-first centres. It stands in for the
-    hypergraph partitioner (hMETIS) of the paper, and draws nothing at random.
+    normalised similarity, k-means on their rows from farthest-first centres. Clusters are as large
+    as they come out. It needs no library beside torch and draws nothing at random.
 
     Args:
         rows: (rows, columns) bool.
@@ -81,6 +93,71 @@ def cluster_rows(rows: Tensor, clusters: int, rounds: int = 20) -> Tensor:
     return numbers
 
 
+def partition_rows(rows: Tensor, clusters: int, imbalance: float = 0.1, seed: int = 0) -> Tensor:
+    """Rows that share columns get the same number, as many rows to each: a hypergraph partition.
+
+    Rows are nodes and each column is an edge that joins the rows with a weight there. Sought is the
+    partition with the least sum over columns of (clusters it reaches - 1), in which no cluster has
+    more than (1 + `imbalance`) times its share of the rows.
+
+    By Mt-KaHyPar on one thread, in its deterministic mode, where the paper has hMETIS (which is not
+    free software).
+
+    Args:
+        rows: (rows, columns) bool.
+    Returns:
+        (rows,) long.
+    Raises:
+        PruneError: Mt-KaHyPar is not installed.
+    Source: Gottesbüren, Heuer, Maas, Sanders, Schlag 2024, arXiv:2303.17679 (the partitioner).
+    """
+    clusters = min(clusters, len(rows))
+    if clusters < 2:
+        return torch.zeros(len(rows), dtype=torch.long)
+    library, kahypar = _kahypar()
+    context = kahypar.context_from_preset(library.PresetType.DETERMINISTIC)
+    context.set_partitioning_parameters(clusters, imbalance, library.Objective.KM1)
+    context.logging = False
+    library.set_seed(seed)
+    # A column of one row joins nothing, whatever the partition.
+    edges = [c.nonzero().flatten().tolist() for c in rows.T.cpu() if int(c.sum()) > 1]
+    graph = kahypar.create_hypergraph(context, len(rows), len(edges), edges)
+    found = graph.partition(context)
+    return torch.tensor([found.block_id(node) for node in range(len(rows))], device=rows.device)
+
+
+@cache  # once a process: it says so loudly when it is asked again
+def _kahypar() -> tuple[Any, Any]:
+    try:
+        import mtkahypar
+    except ModuleNotFoundError as missing:
+        raise PruneError(
+            "grouping rows by hypergraph partitioning needs Mt-KaHyPar: pip install "
+            "'sentei[partition]', or cluster them with partitioner='spectral'"
+        ) from missing
+    return mtkahypar, mtkahypar.initialize(1)
+
+
+PARTITIONERS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "hypergraph": partition_rows,
+    "spectral": cluster_rows,
+}
+"""Ways to put rows that share columns together: (rows, clusters) -> a number for each row."""
+
+
+def named_partitioner(name: str) -> Callable[[Tensor, int], Tensor]:
+    """One of `PARTITIONERS`.
+
+    Raises:
+        PruneError: an unknown one, or what it needs is not installed.
+    """
+    if name not in PARTITIONERS:
+        raise PruneError(f"unknown partitioner {name!r}; {closest(name, PARTITIONERS)}")
+    if name == "hypergraph":
+        _kahypar()
+    return PARTITIONERS[name]
+
+
 def dense_columns(rows: Tensor, slack: float = 1.5) -> Tensor:
     """Columns that make a dense block of these rows worth it.
 
@@ -101,25 +178,33 @@ def dense_columns(rows: Tensor, slack: float = 1.5) -> Tensor:
 
 
 def regroup(
-    mask: Tensor, clusters: int = 8, *, rows_at_least: int = 17, slack: float = 1.5
+    mask: Tensor,
+    clusters: int = 8,
+    *,
+    rows_at_least: int = 17,
+    slack: float = 1.5,
+    partitioner: str = "hypergraph",
 ) -> Tensor:
     """The mask as a union of dense blocks, each some rows times some columns.
 
-    Non-empty rows are clustered, each cluster gets its dense columns. Zeros inside blocks are
+    Non-empty rows are put together, each cluster gets its dense columns. Zeros inside blocks are
     refilled, what lies outside is dropped. Without any block the mask stays as it was.
 
     Args:
         mask: (rows, ...) bool; the other dimensions together are the columns.
         rows_at_least: smaller clusters make no block.
+        partitioner: one of `PARTITIONERS`; "hypergraph" needs sentei[partition].
+    Raises:
+        PruneError: an unknown partitioner, or it is not installed.
 
-    Source: Chen et al. 2022, arXiv:2202.04736, section 3.2, with `cluster_rows` in place of
-    hMETIS.
+    Source: Chen et al. 2022, arXiv:2202.04736, section 3.2.
     """
+    cluster = named_partitioner(partitioner)
     flat = mask.flatten(1)
     filled = flat.any(1).nonzero().flatten()
     out = torch.zeros_like(flat)
     if len(filled):
-        numbers = cluster_rows(flat[filled], clusters)
+        numbers = cluster(flat[filled], clusters)
         for number in range(int(numbers.max()) + 1):
             rows = filled[numbers == number]
             if len(rows) < rows_at_least:

@@ -1,5 +1,7 @@
 """C10: refilling and regrouping."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,8 @@ from sentei.graph.errors import PruneError
 from sentei.methods import METHODS, apply
 from sentei.methods.lottery.structural_tickets import ROWS, row_scores
 from sentei.structures import Masks
-from sentei.structures.refill import cluster_rows, dense_columns, refill, regroup
+from sentei.structures import refill as refill_module
+from sentei.structures.refill import PARTITIONERS, dense_columns, partition_rows, refill, regroup
 
 
 @pytest.mark.parametrize("shape", [(20, 12), (16, 4, 3, 3)])
@@ -47,18 +50,49 @@ def blocks(seed=0):
     return noisy[rows][:, columns], torch.arange(60)[rows] // 20
 
 
-def test_clusters_are_the_groups_that_were_planted():
+@pytest.mark.parametrize("how", PARTITIONERS)
+def test_clusters_are_the_groups_that_were_planted(how):
     mask, truth = blocks()
-    numbers = cluster_rows(mask, 3)
+    numbers = PARTITIONERS[how](mask, 3)
     for group in range(3):
         assert numbers[truth == group].unique().numel() == 1
     assert numbers.unique().numel() == 3
-    assert torch.equal(numbers, cluster_rows(mask, 3))
+    assert torch.equal(numbers, PARTITIONERS[how](mask, 3))
 
 
-def test_regrouping_gives_a_union_of_rectangles():
+def test_a_partition_is_balanced_and_cuts_less_than_chance(capfd):
+    torch.manual_seed(0)
+    rows = torch.rand(200, 64) < 0.08
+
+    def reached(numbers):
+        """Sum over columns of how many clusters have a weight there, less one."""
+        counts = torch.stack([rows[numbers == c].any(0) for c in range(8)]).sum(0)
+        return int((counts - 1).clamp(min=0).sum())
+
+    numbers = partition_rows(rows, 8)
+    assert numbers.bincount().max() <= 1.1 * 200 / 8
+    assert reached(numbers) < min(reached(torch.randperm(200) % 8) for _ in range(20))
+    assert partition_rows(rows[:1], 8).tolist() == [0]
+    assert len(partition_rows(torch.zeros(4, 3, dtype=torch.bool), 2)) == 4
+    assert capfd.readouterr() == ("", "")  # it says nothing of its own
+
+
+def test_without_the_partitioner_it_says_what_to_do(make, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mtkahypar", None)
+    refill_module._kahypar.cache_clear()
+    with pytest.raises(PruneError, match=r"'sentei\[partition\]', or .* partitioner='spectral'"):
+        apply(METHODS["regroup"], make(), rounds=1)
+    refill_module._kahypar.cache_clear()
+    with pytest.raises(PruneError, match="unknown partitioner 'spectre'; closest: 'spectral'"):
+        apply(METHODS["regroup"], make(), rounds=1, partitioner="spectre")
+    with pytest.raises(PruneError, match="unknown partitioner 'hmetis'"):
+        regroup(torch.ones(3, 3, dtype=torch.bool), partitioner="hmetis")
+
+
+@pytest.mark.parametrize("how", PARTITIONERS)
+def test_regrouping_gives_a_union_of_rectangles(how):
     mask, truth = blocks()
-    out = regroup(mask, 3)
+    out = regroup(mask, 3, partitioner=how)
     patterns = [row for row in out.unique(dim=0) if row.any()]
     assert 1 <= len(patterns) <= 3
     for i, one in enumerate(patterns):  # rows of a block agree on all columns
@@ -130,8 +164,9 @@ def test_refilled_zeros_get_their_rewound_values(make):
     assert 0.1 < masks.density <= 0.25 + 0.01
 
 
-def test_regroup_trains_its_blocks(make):
-    options = {"rounds": 1, "clusters": 2, "rows_at_least": 2}
+@pytest.mark.parametrize("how", PARTITIONERS)
+def test_regroup_trains_its_blocks(make, how):
+    options = {"rounds": 1, "clusters": 2, "rows_at_least": 2, "partitioner": how}
     masks = apply(METHODS["regroup"], make(0.7), **options).masks
     for name in ("0.weight", "3.weight"):
         patterns = [row for row in masks[name].unique(dim=0) if row.any()]

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -6,7 +8,7 @@ from sentei.batches import batches
 from sentei.graph.errors import PruneError
 from sentei.hooks.clip_q import ClipQ
 from sentei.methods import METHODS, apply
-from sentei.methods.magnitude.clip_q import BITS, RATES, search_rates
+from sentei.methods.magnitude.clip_q import BITS, RATES, SEARCHES, _sampled, search_rates
 from sentei.structures.codebook import cells, clip_and_quantise, stored_bits
 from tests.methods.magnitude.nets import mlp, setting, toy
 
@@ -78,7 +80,7 @@ def test_the_model_ends_with_few_values_and_the_density_asked_for():
     assert all(len(w.unique()) <= 4 for w in given.weights.values())
 
 
-@pytest.mark.parametrize("how", ["grid", "optuna"])
+@pytest.mark.parametrize("how", SEARCHES)
 def test_the_search_looks_at_layers_alone_and_changes_nothing(how):
     given = setting()
     before = {n: w.detach().clone() for n, w in given.weights.items()}
@@ -89,6 +91,25 @@ def test_the_search_looks_at_layers_alone_and_changes_nothing(how):
     # Where only size counts, the most is clipped and the fewest bits are taken.
     if how == "grid":
         assert set(search_rates(given, how, trade=1e9).values()) == {(RATES[-1], BITS[0])}
+
+
+@pytest.mark.parametrize("how", ["gp", "tpe"])
+def test_samplers_come_near_the_cheapest_and_repeat_from_a_seed(how):
+    def price(rate, bits):
+        return (rate - 0.83) ** 2 + 0.05 * (bits - 3) ** 2
+
+    found = _sampled(price, how, 25, seed=0)
+    assert found == _sampled(price, how, 25, seed=0)
+    assert found[1] == 3 and abs(found[0] - 0.83) < 0.05
+
+
+def test_a_search_without_its_library_says_which(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(PruneError, match=r"search='gp' needs scipy: pip install 'sentei\[bench\]'"):
+        search_rates(setting(), "gp")
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(PruneError, match="search='tpe' needs optuna"):
+        search_rates(setting(), "tpe")
 
 
 def test_bits_on_disk():

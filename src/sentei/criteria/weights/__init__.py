@@ -107,4 +107,7 @@ def unitwise(which: str | Saliency) -> Criterion:
         return evidence.by_unit(group, cache[id(evidence)][1])
 
     criterion.__name__ = which if isinstance(which, str) else getattr(which, "__name__", "saliency")
+    said = getattr(saliency(which), "needs", None)
+    if said is not None:
+        criterion.needs = said  # type: ignore[attr-defined]
     return criterion

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from sentei.criteria.derivatives import gauss_newton_diagonal, hessian_diagonal, second_moment
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 from sentei.graph.errors import PruneError, closest
 
 __all__ = ["CURVATURES", "fisher_diagonal", "obd"]
@@ -21,6 +21,7 @@ CURVATURES: dict[str, Callable[[Evidence], dict[str, Tensor]]] = {
 """Ways to a diagonal of the curvature."""
 
 
+@needs("data", "gradients")
 def obd(evidence: Evidence, *, curvature: str = "hutchinson") -> dict[str, Tensor]:
     """score = h w² / 2, with h the diagonal of the Hessian, negative values taken as zero.
 
@@ -46,6 +47,7 @@ def obd(evidence: Evidence, *, curvature: str = "hutchinson") -> dict[str, Tenso
     return _costs(evidence.weights, CURVATURES[curvature](evidence))
 
 
+@needs("data", "gradients")
 def fisher_diagonal(evidence: Evidence) -> dict[str, Tensor]:
     """score = F w² / 2, with F the mean over single examples of the squared gradient.
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 from torch import Tensor
 
 from sentei.criteria.derivatives import gradient, hessian_times
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 from sentei.graph.errors import PruneError
 
 __all__ = ["grasp"]
 
 
+@needs("data", "gradients")
 def grasp(evidence: Evidence, temperature: float = 200.0) -> dict[str, Tensor]:
     """score = w * (H g), with g the gradient and H the Hessian of L(outputs / temperature).
 

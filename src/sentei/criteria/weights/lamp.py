@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 
 __all__ = ["lamp", "lamp_score"]
 
 
+@needs()
 def lamp(evidence: Evidence) -> dict[str, Tensor]:
     """score[u] = w[u]² / Σ w[v]² over all v of the layer that are no smaller than u.
 

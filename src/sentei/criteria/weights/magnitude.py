@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 
 __all__ = ["magnitude"]
 
 
+@needs()
 def magnitude(evidence: Evidence) -> dict[str, Tensor]:
     """score = |w|. Needs no data.
 

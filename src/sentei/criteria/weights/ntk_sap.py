@@ -13,7 +13,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 from sentei.graph.errors import PruneError
 
 __all__ = ["fresh_weights", "kernel_change", "ntk_sap"]
@@ -21,6 +21,7 @@ __all__ = ["fresh_weights", "kernel_change", "ntk_sap"]
 Redraw = Callable[[nn.Module, Mapping[str, Tensor], torch.Generator], None]
 
 
+@needs()
 def ntk_sap(
     evidence: Evidence,
     masks: Mapping[str, Tensor] | None = None,

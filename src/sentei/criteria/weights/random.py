@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 
 __all__ = ["random"]
 
 
+@needs()
 def random(evidence: Evidence) -> dict[str, Tensor]:
     """Uniform in [0, 1), from the evidence's seed and the parameter's name."""
     return {

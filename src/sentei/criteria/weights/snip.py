@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from sentei.criteria.derivatives import gradient
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 
 __all__ = ["connection_sensitivity", "shares", "snip"]
 
@@ -26,6 +26,7 @@ def shares(scores: dict[str, Tensor]) -> dict[str, Tensor]:
     return {n: s.abs() / (total or 1.0) for n, s in scores.items()}
 
 
+@needs("data", "gradients")
 def snip(evidence: Evidence) -> dict[str, Tensor]:
     """score_j = |w_j dL/dw_j| / sum over all weights k of |w_k dL/dw_k|.
 

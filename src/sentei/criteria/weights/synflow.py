@@ -10,12 +10,13 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 from sentei.graph.errors import PruneError
 
 __all__ = ["flow", "synflow"]
 
 
+@needs()
 def synflow(evidence: Evidence) -> dict[str, Tensor]:
     """score = w * dR/dw of the network with every parameter replaced by its absolute value.
 

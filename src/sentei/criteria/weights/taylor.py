@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from sentei.criteria.derivatives import hessian_diagonal, sample_gradients, second_moment
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 
 __all__ = ["taylor_abs", "taylor_second", "taylor_sq"]
 
 
+@needs("data", "gradients")
 def taylor_abs(evidence: Evidence, *, examples: bool = False) -> dict[str, Tensor]:
     """score = mean over batches of |w * dL/dw|; over single examples if asked.
 
@@ -31,6 +32,7 @@ def taylor_abs(evidence: Evidence, *, examples: bool = False) -> dict[str, Tenso
     return _mean(evidence, Tensor.abs, examples)
 
 
+@needs("data", "gradients")
 def taylor_sq(evidence: Evidence, *, examples: bool = False) -> dict[str, Tensor]:
     """score = mean over batches of (w * dL/dw)²: weights of a unit taken as independent.
 
@@ -42,6 +44,7 @@ def taylor_sq(evidence: Evidence, *, examples: bool = False) -> dict[str, Tensor
     return _mean(evidence, Tensor.square, examples)
 
 
+@needs("data", "gradients")
 def taylor_second(
     evidence: Evidence, *, examples: bool = False, curvature: str = "fisher"
 ) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 from sentei.criteria.inputs import Use, observe
 
 __all__ = ["Norms", "wanda"]
@@ -31,6 +31,7 @@ class Norms:
         return use.weight(matrix * self.squares[name].sqrt()[:, None], weight.shape)
 
 
+@needs("data")
 def wanda(evidence: Evidence) -> dict[str, Tensor]:
     """score[i, j] = |w[i, j]| ‖x_j‖₂, the norm over all tokens of input j. Needs inputs only.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sentei.criteria.derivatives import sample_gradients
-from sentei.criteria.evidence import Evidence
+from sentei.criteria.evidence import Evidence, needs
 from sentei.graph.errors import PruneError
 
 __all__ = ["BlockFisher", "block_fisher", "woodfisher"]
@@ -114,6 +114,7 @@ def _inverse(matrix: Tensor, damping: float) -> Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky(matrix))
 
 
+@needs("data", "gradients")
 def woodfisher(evidence: Evidence, *, block: int = 100, damping: float = 1e-2) -> dict[str, Tensor]:
     """score = w_q² / (2 [F⁻¹]_qq) with F the damped empirical Fisher in blocks of `block` weights.
 

@@ -1,13 +1,21 @@
 from functools import partial
 from typing import Any
 
+import torch
+
+from sentei.allocation.weights import select
 from sentei.criteria.weights.taylor import taylor_abs as abs_score
 from sentei.criteria.weights.taylor import taylor_second as second_score
 from sentei.criteria.weights.taylor import taylor_sq as sq_score
+from sentei.graph.errors import PruneError
+from sentei.hooks import GradualHook, TaylorMomentum
+from sentei.hooks.gradual import updates
 from sentei.methods.base import method
 from sentei.methods.gradient.progressive import iterative
+from sentei.methods.parts import planned_steps
 from sentei.methods.setting import Setting
 from sentei.methods.units.channels import remove_units
+from sentei.schedules import Linear
 from sentei.structures import Masks
 
 __all__ = ["taylor_abs", "taylor_act", "taylor_gate", "taylor_joint", "taylor_second", "taylor_sq"]
@@ -28,22 +36,45 @@ _FACTS: dict[str, Any] = {
 
 
 @method("taylor-abs", lineage=("obd",), **_FACTS)
-def taylor_abs(setting: Setting, *, examples: bool = True, rounds: int = 1) -> Masks:
+def taylor_abs(
+    setting: Setting,
+    *,
+    examples: bool = True,
+    rounds: int = 1,
+    momentum: float | None = None,
+    every: int = 20,
+) -> Masks:
     """Remove the weights whose removal changes the loss of an example least, to first order.
 
-    score = mean over single examples (or, without `examples`, one batch of all) of |w dL/dw|. The
-    paper averages over mini-batches of its training with momentum and prunes every few of them;
-    here `rounds` of scoring, pruning and training on.
+    score = mean over single examples (or, without `examples`, one batch of all) of |w dL/dw|, in
+    `rounds` of scoring, pruning and training on.
+
+    Args:
+        momentum: as the paper does: score by a running mean over the recovery's own batches, and
+            prune every so many of them, an equal number each time, until half of it is over; see
+            `sentei.hooks.TaylorMomentum`. `examples` and `rounds` then mean nothing.
+        every: steps between prunings, then.
     """
+    if momentum is not None:
+        return _on_the_way(setting, "abs", momentum, every)
     return iterative(setting, partial(abs_score, examples=examples), rounds)
 
 
 @method("taylor-sq", lineage=("taylor-abs",), **_FACTS)
-def taylor_sq(setting: Setting, *, examples: bool = True, rounds: int = 1) -> Masks:
+def taylor_sq(
+    setting: Setting,
+    *,
+    examples: bool = True,
+    rounds: int = 1,
+    momentum: float | None = None,
+    every: int = 20,
+) -> Masks:
     """Remove the weights whose removal changes an example's loss least, in the mean square.
 
     score = mean of (w dL/dw)² (eq. 4 to first order), otherwise as `taylor-abs`.
     """
+    if momentum is not None:
+        return _on_the_way(setting, "sq", momentum, every)
     return iterative(setting, partial(sq_score, examples=examples), rounds)
 
 
@@ -57,6 +88,26 @@ def taylor_second(
     otherwise as `taylor-abs`.
     """
     return iterative(setting, partial(second_score, examples=examples, curvature=curvature), rounds)
+
+
+def _on_the_way(setting: Setting, form: str, momentum: float, every: int) -> Masks:
+    """Train on, and cut what scores lowest every so many steps of the first half."""
+    steps = planned_steps(setting, setting.tuning)
+    last = max(steps // 2, every)
+    if not 1 <= every < steps:
+        raise PruneError(f"every: prunings are so many steps apart, and the recovery has {steps}; "
+                         f"got {every}")  # fmt: skip
+    weights = setting.weights
+    seen = TaylorMomentum(form, names=weights, momentum=momentum)
+    schedule = Linear(1 - setting.keep, start=0, end=last)
+
+    def choose(step: int, masks: Masks) -> Masks:
+        scores = {n: s.masked_fill(~masks[n], -torch.inf) for n, s in seen.scores.items()}
+        return select(scores, 1 - schedule(step))
+
+    cut = GradualHook(Masks.full(weights), choose, updates(every, last, every))
+    setting.train([seen, cut], recipe=setting.tuning)
+    return cut.masks
 
 
 _UNITS = {**_FACTS, "structure": "channel"}

@@ -14,6 +14,7 @@ from sentei.methods.base import method
 from sentei.methods.lottery.rounds import Ticket, path, search, step_of
 from sentei.methods.setting import Setting
 from sentei.structures import Masks
+from sentei.structures.refill import named_partitioner
 from sentei.structures.refill import refill as refill_rows
 from sentei.structures.refill import regroup as regroup_blocks
 
@@ -184,26 +185,28 @@ def regroup(
     *,
     clusters: int = 8,
     rows_at_least: int = 17,
+    partitioner: str = "hypergraph",
     to: float = 0.05,
     rate: float = 0.2,
     rounds: int | None = None,
 ) -> Masks:
     """Dense blocks of rows that share columns, in place of a ticket's scattered weights.
 
-    Rows of every layer but the last are clustered by what they keep; each cluster of enough rows
+    Rows of every layer but the last are put together by what they keep; each cluster of enough rows
     keeps its most used columns, whole, and nothing else; see `sentei.structures.refill.regroup`.
 
     Args:
         clusters: how many to look for. rows_at_least: smaller ones make no block.
+        partitioner: "hypergraph" (Mt-KaHyPar, of sentei[partition], in place of hMETIS, which is
+            not free software) or "spectral" (clustering by Jaccard similarity; needs nothing).
         to, rate, rounds: as for lth-rewind.
 
-    Source: section 3.2, "regrouping". Spectral clustering of Jaccard similarities stands in for
-    the hypergraph partitioner hMETIS, which is not free software.
+    Source: section 3.2, "regrouping".
     """
+    named_partitioner(partitioner)  # what is missing is said before the training, not after
 
     def shape(masks: Masks) -> dict[str, Tensor]:
-        return {
-            n: regroup_blocks(m, clusters, rows_at_least=rows_at_least) for n, m in masks.items()
-        }
+        how = {"rows_at_least": rows_at_least, "partitioner": partitioner}
+        return {n: regroup_blocks(m, clusters, **how) for n, m in masks.items()}
 
     return structured(setting, shape, to, rate, rounds)

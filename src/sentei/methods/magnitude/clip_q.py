@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 
 from torch import nn
 
@@ -18,7 +19,7 @@ __all__ = ["clip_q", "search_rates"]
 
 RATES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 BITS = (2, 3, 4)
-SEARCHES = ("grid", "optuna")
+SEARCHES = ("grid", "gp", "tpe")
 
 
 @method(
@@ -54,11 +55,12 @@ def clip_q(
 
     Args:
         bits: b of every layer.
-        search: find rate and bits of each layer first, by the "grid" of `RATES` and `BITS` or by
-            "optuna" (Parzen estimators; needs sentei[bench]): the least of
+        search: find rate and bits of each layer first: by Bayesian optimisation with a Gaussian
+            process and expected improvement as in the paper ("gp"), with Parzen estimators ("tpe";
+            both need sentei[bench]), or by the "grid" of `RATES` and `BITS`. Sought is the least of
             error - `trade` · (share of the network's bits saved), on the calibration examples with
             that layer alone changed (section 3.2). The density then follows from what is found.
-        trials: of Optuna for each layer.
+        trials: of "gp" and "tpe" for each layer.
     """
     planned_steps(setting, setting.tuning)
     weights = setting.weights
@@ -81,8 +83,10 @@ def search_rates(
 ) -> Mapping[str, tuple[float, int]]:
     """Parameter -> (rate, bits), layers in order of decreasing size.
 
+    Args:
+        how: one of `SEARCHES`.
     Raises:
-        PruneError: an unknown search, or Optuna is missing.
+        PruneError: an unknown search, or what it needs is not installed.
     """
     if how not in SEARCHES:
         raise PruneError(f"unknown search {how!r}; {closest(how, SEARCHES)}")
@@ -108,19 +112,30 @@ def search_rates(
             grid = [(p, b) for p in RATES for b in BITS]
             found[name] = min(grid, key=lambda pair: price(*pair))
         else:
-            found[name] = _optuna(price, trials, setting.seed)
+            found[name] = _sampled(price, how, trials, setting.seed)
     return {n: found[n] for n in weights}
 
 
-def _optuna(price, trials: int, seed: int) -> tuple[float, int]:
+def _sampled(
+    price: Callable[[float, int], float], how: str, trials: int, seed: int
+) -> tuple[float, int]:
+    """The cheapest (rate, bits) that a sampler of Optuna's comes to."""
     try:
         import optuna
+
+        if how == "gp":
+            import scipy  # noqa: F401  the sampler imports it when it is first asked
     except ModuleNotFoundError as missing:
         raise PruneError(
-            "search='optuna' needs Optuna: pip install 'sentei[bench]', or use search='grid'"
+            f"search={how!r} needs {missing.name}: pip install 'sentei[bench]', or use "
+            f"search='grid'"
         ) from missing
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
+    with warnings.catch_warnings():
+        # Optuna calls the sampler experimental: its interface may change, not what it finds.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        samplers = {"gp": optuna.samplers.GPSampler, "tpe": optuna.samplers.TPESampler}
+        study = optuna.create_study(sampler=samplers[how](seed=seed))
     study.optimize(
         lambda trial: price(
             trial.suggest_float("rate", RATES[0], RATES[-1]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sentei.criteria import Criterion, needs_of
 from sentei.graph.errors import PruneError
 from sentei.methods.base import method
 from sentei.methods.setting import Setting
@@ -19,17 +20,19 @@ _FACTS: dict[str, Any] = {
 }
 
 
-def remove_units(setting: Setting, criterion: str, **options: Any) -> Any:
+def remove_units(setting: Setting, criterion: str | Criterion, **options: Any) -> Any:
     """Remove units of the setting's model until its target holds; a `Result`.
 
+    The criterion is given data if it says that it looks at any; see `sentei.criteria.needs`.
+
     Raises:
-        PruneError: the setting has no target or no example inputs.
+        PruneError: the setting has no target, no example inputs, or no data for the criterion.
     """
     from sentei.prune import prune
 
     if setting.target is None or setting.example is None:
         raise PruneError("this method removes units: give target= and example inputs")
-    data = setting.examples(setting.calibration, 64) if criterion.startswith("taylor") else None
+    data = setting.examples(setting.calibration, 64) if needs_of(criterion) else None
     return prune(
         setting.model, setting.example, target=setting.target, criterion=criterion,
         data=data, loss=setting.loss, protect=setting.protect, seed=setting.seed, **options,
