@@ -1,13 +1,18 @@
-"""A training cut off at any epoch and gone on with comes out to the same bits."""
+"""A training cut off at any step and gone on with comes out to the same bits."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from sentei.graph.errors import PruneError
 from sentei.hooks import Hook, MaskHook, Stop
+from sentei.recovery import resumable
 from sentei.recovery.resumable import train_resumably
 from sentei.recovery.train import Recipe, train
+from sentei.storage.checkpoint import load_checkpoint
 from sentei.structures import Masks
 
 RECIPE = Recipe(epochs=4, lr=0.05, batch_size=16, optimizer="adam", weight_decay=1e-3)
@@ -63,28 +68,62 @@ def same(a, b):
     return all(torch.equal(t, b.state_dict()[n]) for n, t in a.state_dict().items())
 
 
+class Noisy(Dataset):
+    """Draws while it is read, as augmentation does."""
+
+    def __len__(self):
+        return 50
+
+    def __getitem__(self, i):
+        x, y = toy()
+        return x[i] + 0.1 * torch.rand(4), y[i]
+
+
+def loader():
+    return DataLoader(Noisy(), batch_size=16, shuffle=True)
+
+
+@pytest.mark.parametrize("data", [toy, loader])
 @pytest.mark.parametrize("step", [1, 4, 7, 12, 15])
-def test_cut_off_at_any_step_and_gone_on_with(tmp_path, step):
+def test_cut_off_at_any_step_and_gone_on_with(tmp_path, step, data):
     masks = Masks({"0.weight": torch.rand(8, 4) > 0.5})
     whole, parts = net(), net()
-    log = train(whole, toy(), RECIPE, hooks=[Counts(), MaskHook(masks)])
+    log = train(whole, data(), RECIPE, hooks=[Counts(), MaskHook(masks)])
     with pytest.raises(Cut):
         train_resumably(
             tmp_path / "state",
             parts,
-            toy(),
+            data(),
             RECIPE,
             hooks=[Counts(), MaskHook(masks), CutAt(step)],
             every=0,
         )
-    assert (tmp_path / "state").exists() == (step > 4)  # four steps an epoch
+    # Whatever the step: no more than it is lost.
+    assert step == 1 or load_checkpoint(tmp_path / "state")["done"] == step - 1
     # A fresh process knows nothing but the file.
     again = net()
     hooks = [Counts(), MaskHook(masks), Hook()]
-    resumed = train_resumably(tmp_path / "state", again, toy(), RECIPE, hooks=hooks, every=0)
+    resumed = train_resumably(tmp_path / "state", again, data(), RECIPE, hooks=hooks, every=0)
     assert same(whole, again)
     assert (resumed.steps, resumed.losses) == (log.steps, log.losses)
     assert hooks[0].calls == 16
+
+
+def test_writing_costs_a_twentieth_of_the_time_at_most(tmp_path, monkeypatch):
+    now, writes = [0.0], []
+
+    def slow(path, tree):
+        writes.append(now[0])
+        now[0] += 2.0
+
+    class Clock(Hook):
+        def after_step(self):
+            now[0] += 3.0
+
+    monkeypatch.setattr(resumable, "save_checkpoint", slow)
+    monkeypatch.setattr(resumable, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    train_resumably(tmp_path / "state", net(), toy(), RECIPE, hooks=[Clock()], every=5.0)
+    assert writes == [6.0, 47.0, 52.0]  # due; nineteen times two seconds later; the end
 
 
 def test_a_training_that_is_done_is_put_in_place(tmp_path):

@@ -37,10 +37,19 @@ class Hook:
     optimizer: torch.optim.Optimizer
     steps: int
     step: int = 0
+    whole: bool = True
+    """Does it look at parameters? They are then to be whole in every process."""
+    share: float = 1.0
+    """Of several processes: rows that this one has of the batch, over rows of an even part.
+    Penalties that are means over examples are multiplied by it."""
 
     def start(self, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
         """Before the first step. `steps`: how many are planned in all (0: not known)."""
         self.model, self.optimizer, self.steps, self.step = model, optimizer, steps, 0
+
+    def weigh(self, share: float) -> None:
+        """Before the penalty: what `share` is for this batch."""
+        self.share = share
 
     def penalty(self) -> Tensor | float:
         """Added to the loss before the backward pass."""
@@ -78,11 +87,16 @@ class Hooks(Hook):
 
     def __init__(self, hooks: Iterable[Hook] = ()) -> None:
         self.hooks = list(hooks)
+        self.whole = any(hook.whole for hook in self.hooks)
 
     def start(self, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
         super().start(model, optimizer, steps)
         for hook in self.hooks:
             hook.start(model, optimizer, steps)
+
+    def weigh(self, share: float) -> None:
+        for hook in self.hooks:
+            hook.weigh(share)
 
     def penalty(self) -> Tensor | float:
         total: Tensor | float = 0.0

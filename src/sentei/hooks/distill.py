@@ -24,7 +24,8 @@ class Distill(Hook):
 
     The teacher sees each batch that the student sees, in eval mode and without gradients. KL is
     summed over classes (dimension 1 of `(N, classes, ...)`, or the last of a Hugging Face output's
-    `.logits`) and averaged over the rest.
+    `.logits`) and averaged over the rest. With several processes the first term is that of the
+    whole batch; the second is each process's of its own rows, then averaged.
 
     Args:
         teacher: the network before pruning.
@@ -44,6 +45,8 @@ class Distill(Hook):
     True
     >>> hook.finish()
     """
+
+    whole = False
 
     def __init__(
         self,
@@ -105,7 +108,7 @@ class Distill(Hook):
             for name in self.features:
                 gap = self._gap(name, self._own[name], self._theirs[name])
                 total = total + self.feature_weight / len(self.features) * gap
-        return total
+        return self.share * total
 
     def finish(self) -> None:
         self._remove()

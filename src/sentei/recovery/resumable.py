@@ -15,7 +15,8 @@ from torch import nn
 from sentei.batches import Data, Loss, steps
 from sentei.graph.errors import PruneError
 from sentei.hooks.base import Hook, Hooks, Stop
-from sentei.recovery.train import Log, Recipe, train
+from sentei.recovery.place import Place, placed
+from sentei.recovery.train import Log, Recipe, Tally, walk
 from sentei.storage.checkpoint import load_checkpoint, save_checkpoint
 
 __all__ = ["Tick", "train_resumably"]
@@ -37,17 +38,22 @@ def train_resumably(
     stop: int | None = None,
     every: float = 10.0,
     tick: Tick | None = None,
+    accelerator: Any = None,
+    sharded: bool = False,
 ) -> Log:
-    """`sentei.recovery.train`, with its state in a file at the ends of epochs.
+    """`sentei.recovery.train`, with its state in a file, written now and then.
 
     Called again with the same arguments after a kill at any moment, it goes on from the file; when
     the training was done, it only puts the result in place. Either way model and hooks come out as
     if nothing had happened, on a CPU bit for bit: the order of examples and the noise of an epoch
-    depend on the seed and the epoch's number alone, and optimiser and hooks are in the file.
+    depend on the seed and the epoch's number alone, and optimiser, hooks and, in the middle of an
+    epoch, the random state are in the file.
 
     Args:
-        path: the file; it stays when the training is done.
-        every: seconds between two writes, at least. The last epoch is always written.
+        path: the file; it stays when the training is done. With several processes the main one
+            writes it and all read it.
+        every: seconds between two writes, at least, and so the work that a kill can cost; but no
+            more than a twentieth of the time is spent on writing. The end is always written.
         tick: told of every step.
         others: as for `train`.
     Raises:
@@ -73,21 +79,25 @@ def train_resumably(
         )
     last = an_epoch * recipe.epochs if stop is None else min(stop, an_epoch * recipe.epochs)
     facts = _facts(recipe) | {"seed": seed, "start": start, "stop": last, "epoch": an_epoch}
+    # The first write comes after a first step of all processes together: all see the same file.
     state = load_checkpoint(path) if path.exists() else None
     if state is not None and state["training"] != facts:
         differs = sorted(k for k in facts if state["training"].get(k) != facts[k])
         raise PruneError(f"{path} is the state of another training (it differs in {differs})")
-    keeper = _Keeper(path, hooks, facts, state, every, tick)
+    inner = hooks if isinstance(hooks, Hook) else Hooks(hooks)
+    place = placed(model, accelerator, sharded=sharded, whole=inner.whole)
+    keeper = _Keeper(path, inner, facts, state, every, tick, place)
     here = keeper.done
-    train(
-        model,
+    walk(
+        place,
         data,
         recipe,
+        keeper,
         loss=loss,
-        hooks=keeper,
         seed=seed,
         start=here,
         stop=here if keeper.finished else last,
+        tally=keeper.tally,
     )
     return Log(keeper.done - start, tuple(keeper.losses), keeper.seconds(), stopped=keeper.stopped)
 
@@ -103,21 +113,24 @@ class _Keeper(Hook):
     def __init__(
         self,
         path: Path,
-        hooks: Iterable[Hook] | Hook,
+        inner: Hook,
         facts: dict[str, Any],
         state: dict[str, Any] | None,
         every: float,
         tick: Tick | None,
+        place: Place,
     ) -> None:
         self.path, self.facts, self.state, self.every = path, facts, state, every
-        self.inner = hooks if isinstance(hooks, Hook) else Hooks(hooks)
+        self.inner, self.place = inner, place
         self.tick = tick or (lambda done, total, note: None)
         self.done: int = facts["start"] if state is None else state["done"]
         self.losses: list[float] = [] if state is None else state["losses"]
         self.finished: bool = state is not None and state["finished"]
         self.stopped: bool = state is not None and state["stopped"]
         self.spent: float = 0.0 if state is None else state["seconds"]
+        self.tally = Tally() if state is None else Tally(*state.get("tally", []))
         self.began = self.written = time.perf_counter()
+        self.cost = 0.0
         self.note = f"loss {self.losses[-1]:.4f}" if self.losses else ""
 
     def seconds(self) -> float:
@@ -129,12 +142,13 @@ class _Keeper(Hook):
         super().start(model, optimizer, whole)
         self.inner.start(model, optimizer, whole)
         if self.state is not None:
-            model.load_state_dict(self.state["model"])
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": self.state["optimizer"], "param_groups": groups})
+            self.place.load(self.state)
             self.inner.load_state_dict(self.state["hooks"])
             self.state = None
         self.tick(self.done, self.facts["stop"], self.note)
+
+    def weigh(self, share: float) -> None:
+        self.inner.weigh(share)
 
     def penalty(self) -> Any:
         return self.inner.penalty()
@@ -151,20 +165,30 @@ class _Keeper(Hook):
         except Stop:
             self.stopped = True
             raise
+        within = self.done % self.facts["epoch"] and self.done < self.facts["stop"]
+        if within and self.place.lead(self._due()):
+            self._write(False, [self.tally.seen, self.tally.summed, self.place.noise()])
 
     def after_epoch(self, loss: float) -> None:
         self.inner.after_epoch(loss)
         self.losses.append(loss)
         self.note = f"loss {loss:.4f}"
         finished = self.stopped or self.done >= self.facts["stop"]
-        if finished or time.perf_counter() - self.written >= self.every:
-            self._write(finished)
+        if self.place.lead(finished or self._due()):
+            self._write(finished, [])
         self.tick(self.done, self.facts["stop"], self.note)
 
     def finish(self) -> None:
         self.inner.finish()
 
-    def _write(self, finished: bool) -> None:
+    def _due(self) -> bool:
+        # Writing is to cost a twentieth of the time at most, however large the model is.
+        return time.perf_counter() - self.written >= max(self.every, 19 * self.cost)
+
+    def _write(self, finished: bool, tally: list[Any]) -> None:
+        began, state = time.perf_counter(), self.place.state()  # every process has a part in it
+        if not self.place.main:
+            return
         save_checkpoint(
             self.path,
             {
@@ -174,9 +198,10 @@ class _Keeper(Hook):
                 "finished": finished,
                 "stopped": self.stopped,
                 "seconds": self.seconds(),
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict()["state"],
+                "tally": tally,
                 "hooks": self.inner.state_dict(),
-            },
+            }
+            | state,
         )
         self.written = time.perf_counter()
+        self.cost = 0.0 if self.every == 0 else self.written - began

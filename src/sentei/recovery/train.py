@@ -19,9 +19,19 @@ from torch import Tensor, nn
 from sentei.batches import Batch, Data, Loss, batches, in_memory, size, steps
 from sentei.graph.errors import closest
 from sentei.hooks.base import Hook, Hooks, Stop
-from sentei.recovery.place import placed
+from sentei.recovery.place import Place, placed
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "Log", "Recipe", "TrainingError", "progress_bar", "train"]
+__all__ = [
+    "OPTIMIZERS",
+    "SCHEDULES",
+    "Log",
+    "Recipe",
+    "Tally",
+    "TrainingError",
+    "progress_bar",
+    "train",
+    "walk",
+]
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda t: 1.0,
@@ -93,6 +103,7 @@ def train(
     stop: int | None = None,
     progress: bool | Progress = False,
     accelerator: Any = None,
+    sharded: bool = False,
 ) -> Log:
     """Train `model` in place.
 
@@ -114,23 +125,61 @@ def train(
         progress: show a bar; or a running `rich.progress.Progress` to add a line to.
         accelerator: an `accelerate.Accelerator`, for other devices, mixed precision and several
             processes. Each process takes its share of every batch, so that the gradients are those
-            of one process (batch-norm statistics are each process's own).
+            of one process (batch-norm statistics are each process's own while it trains, and the
+            main process's afterwards). All come out with the same weights.
+        sharded: with several processes, spread parameters, gradients and optimiser state over them
+            (FSDP) rather than keeping all in each (DDP). The model itself stays whole.
     Raises:
         TrainingError: the loss became nan or infinite. The weights are those before that step.
         ValueError: no data, lengths that differ, nothing to train, an unknown schedule.
-        PruneError: hooks together with FSDP, which spreads parameters over processes.
+        PruneError: hooks that look at parameters together with FSDP, which spreads them.
     """
+    hook = hooks if isinstance(hooks, Hook) else Hooks(hooks)
+    place = placed(model, accelerator, sharded=sharded, whole=hook.whole)
+    return walk(
+        place, data, recipe, hook, loss=loss, seed=seed, start=start, stop=stop, progress=progress
+    )
+
+
+@dataclass
+class Tally:
+    """Where an epoch stands: examples seen in it, the sum of their losses; and, to go on from
+    there, the random states of all processes."""
+
+    seen: int = 0
+    summed: float = 0.0
+    noise: list[Any] | None = None
+
+
+def walk(
+    place: Place,
+    data: Data,
+    recipe: Recipe,
+    hook: Hook,
+    *,
+    loss: Loss | None,
+    seed: int,
+    start: int = 0,
+    stop: int | None = None,
+    progress: bool | Progress = False,
+    tally: Tally | None = None,
+) -> Log:
+    """`train`, in a place that is there already.
+
+    Args:
+        tally: of the epoch that step `start` is in, where that was begun before. It is kept up to
+            date: a hook that has it can write down how to go on from any step.
+    """
+    model = place.module
+    tally = tally or Tally()
     factor = _named(recipe.schedule, SCHEDULES, "schedule")
     make = _named(recipe.optimizer, OPTIMIZERS, "optimizer")
-    trained = [p for p in model.parameters() if p.requires_grad]
-    if not trained:
+    if not any(p.requires_grad for p in model.parameters()):
         raise ValueError(
             f"{type(model).__name__} has nothing to train: no parameter has requires_grad=True"
         )
     check_data(data)
-    hook = hooks if isinstance(hooks, Hook) else Hooks(hooks)
-    place = placed(model, accelerator, hooked=bool(getattr(hook, "hooks", True)))
-    optimiser = place.prepare(make(trained, recipe))
+    optimiser = place.prepare(lambda trained: make(trained, recipe))
     an_epoch = steps(data, recipe.batch_size)
     total = an_epoch * recipe.epochs
     if not an_epoch and (start or stop is not None):
@@ -154,12 +203,16 @@ def train(
                     break
                 torch.manual_seed(_epoch_seed(seed, epoch, "noise"))
                 order = torch.Generator().manual_seed(_epoch_seed(seed, epoch, "order"))
-                seen, summed, walked = 0, 0.0, 0
+                walked = 0
+                if epoch > first_epoch:
+                    tally.seen, tally.summed = 0, 0.0
                 for step, batch in enumerate(batches(data, recipe.batch_size, order)):
                     walked += 1
                     if an_epoch:
                         here = epoch * an_epoch + step
                         if here < start:
+                            if here + 1 == start and tally.noise is not None:
+                                place.set_noise(tally.noise)
                             continue
                         if here >= last:
                             break
@@ -168,17 +221,20 @@ def train(
                     for group in optimiser.param_groups:
                         group["lr"] = recipe.lr * factor(done / recipe.epochs)
                     value = place.loss(batch, loss)
-                    number = value.item()
+                    number = place.mean(value)
                     if not math.isfinite(number):
                         raise _diverged(number, batch, epoch, step, recipe.lr)
                     optimiser.zero_grad(set_to_none=True)
+                    hook.weigh(place.share)
                     place.backward(value + hook.penalty())
                     if hook.before_step():
                         optimiser.step()
+                    else:
+                        place.skip()
                     taken += 1
                     count = size(batch)
-                    seen += count
-                    summed += number * count
+                    tally.seen += count
+                    tally.summed += number * count
                     try:
                         hook.after_step()
                     except Stop:
@@ -190,14 +246,19 @@ def train(
                         f"none. Pass a DataLoader, a list of (x, y) batches or two tensors; "
                         f"a generator can be walked through only once"
                     )
-                if seen:
-                    losses.append(summed / seen)
-                    tick(f"loss {summed / seen:.4f}")
+                if tally.seen:
+                    losses.append(tally.summed / tally.seen)
+                    tick(f"loss {losses[-1]:.4f}")
                     hook.after_epoch(losses[-1])
                 if stopped:
                     break
             hook.finish()
+            place.collect()
+        except TrainingError:  # all processes know: the loss is their common one
+            place.collect()
+            raise
         finally:
+            place.release()
             for module, flag in flags.items():
                 module.training = flag
             optimiser.zero_grad(set_to_none=True)
