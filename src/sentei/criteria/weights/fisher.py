@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sentei.criteria.derivatives import gauss_newton_diagonal, hessian_diagonal, second_moment
 from sentei.criteria.evidence import Evidence, needs
+from sentei.criteria.recursion import recursive_diagonal
 from sentei.graph.errors import PruneError, closest
 
 __all__ = ["CURVATURES", "fisher_diagonal", "obd"]
@@ -17,6 +18,8 @@ CURVATURES: dict[str, Callable[[Evidence], dict[str, Tensor]]] = {
     "fisher": second_moment,
     "gauss-newton": gauss_newton_diagonal,
     "hutchinson": hessian_diagonal,
+    "levenberg-marquardt": lambda evidence: recursive_diagonal(evidence, second=False),
+    "recursion": recursive_diagonal,
 }
 """Ways to a diagonal of the curvature."""
 
@@ -29,9 +32,10 @@ def obd(evidence: Evidence, *, curvature: str = "hutchinson") -> dict[str, Tenso
     these hold. A negative h would make a weight better than free to remove.
 
     Args:
-        curvature: one of `CURVATURES`. The paper sweeps back once with the terms of second
-            derivatives of the activations left out and each layer's curvature taken as diagonal;
-            "gauss-newton" leaves out the same terms and keeps the rest.
+        curvature: one of `CURVATURES`. The paper's own is "recursion", one sweep back that takes
+            each layer's curvature as diagonal, for networks that are a chain of layers;
+            "levenberg-marquardt" leaves out its terms of second derivatives of the activations, and
+            "gauss-newton" leaves out the same terms and keeps all else, for any network.
     Source: LeCun, Denker and Solla 1989, eq. 5.
 
     >>> import torch

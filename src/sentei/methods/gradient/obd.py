@@ -37,9 +37,12 @@ def obd(
     """Remove the weights whose curvature says that the loss would miss them least.
 
     score = h w² / 2 with h the diagonal of the Hessian at the trained network (eq. 5). In each of
-    `rounds`, remove the lowest so that the density falls by the same factor, and train on. The
-    paper gets h from one more backward sweep, layer by layer; here see
-    `sentei.criteria.weights.fisher.obd` for the choices.
+    `rounds`, remove the lowest so that the density falls by the same factor, and train on.
+
+    Args:
+        curvature: the paper gets h from one more backward sweep, layer by layer: "recursion", for
+            networks that are a chain of layers. The default estimates the diagonal of any network;
+            see `sentei.criteria.weights.fisher.obd` for all choices.
     """
     return iterative(
         setting, partial(saliency, curvature=curvature), rounds, scope=scope, size=batch_size
