@@ -195,6 +195,7 @@ def test_mistakes_are_one_line_and_leave_nothing(home, tmp_path):
         ("prune", model, *out, "-m", "snip", "-d", data): "give --sparsity",
         ("prune", model, *out, "-m", "snip", "-d", data, "--sparsity", "1.5"): "option sparsity",
         ("prune", model, *out, "-m", "snip", "-d", data, "--option", "x=1"): "no option 'x'",
+        ("prune", model, *out, "-m", "ugs", "-d", data, "--sparsity", "0.5"): "edges of a graph",
         ("prune", model, *out, "-t", "50%"): "what inputs does",
         ("prune", model, *out, "-t", "50%", "--input", "1x7"): "does not run on its example",
         ("prune", model, *out, "-t", "50%", "--set", "width"): "--set wants NAME=VALUE",

@@ -158,6 +158,11 @@ def check(config: Config) -> None:
     if config.method is not None:
         method = by_name(config.method)
         method.check_options(config.method_options)
+        if "graph" in method.needs:
+            raise PruneError(
+                f"{method.id} prunes the edges of a graph as well, which a model's folder cannot "
+                f"hold: use sentei.prune(..., method={method.id!r}) in Python"
+            )
         if "data" in method.needs and config.data is None:
             raise PruneError(f"method {method.id!r} needs data: give --data, such as --data digits")
         if config.sparsity is None and method.structure == "weight":

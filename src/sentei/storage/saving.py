@@ -19,6 +19,7 @@ from sentei.graph.errors import PruneError, closest
 from sentei.graph.history import History, history
 from sentei.graph.surgery import Surgery
 from sentei.storage.files import RECIPE, WEIGHTS, few, replace, sha256
+from sentei.structures.edges import keeps_edges
 
 if TYPE_CHECKING:  # pydantic waits until something is saved: `import sentei` stays light
     from sentei.prune import Result
@@ -57,9 +58,10 @@ def save(
     Returns:
         the folder.
     Raises:
-        PruneError: nothing was pruned, the model was changed in ways the recipe cannot tell, the
-            source builds another model, the folder holds other files, or writing failed. What was
-            there is there still.
+        PruneError: nothing was pruned, the model was changed in ways the recipe cannot tell (or
+            keeps to edges of a graph, see `sentei.structures.edges.take_edges`), the source builds
+            another model, the folder holds other files, or writing failed. What was there is
+            there still.
 
     >>> import sentei, tempfile
     >>> def build():
@@ -77,6 +79,13 @@ def save(
     root = unwrap(_model_of(what, model))
     past = history(root)
     _check_known(what, past)
+    if keeps_edges(root):
+        raise PruneError(
+            "this model keeps to some edges of one graph, which are no part of it and which the "
+            "folder cannot hold: take them off with "
+            "kept = sentei.structures.edges.take_edges(model), save the model, and "
+            "kept.save(path) beside it; after loading, KeptEdges.load(path).attach(model)"
+        )
     tensors = _tensors_to_store(root, past)
     recipe = _recipe(root, past, tensors, what, masks)
     recipe = recipe.model_copy(update={"source": _origin(recipe, root, source)})

@@ -9,6 +9,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +19,15 @@ from torch.utils.hooks import RemovableHandle
 
 from sentei.graph.errors import PruneError
 
-__all__ = ["edges_of", "keep_edges", "pairs_of", "weighted_edges"]
+__all__ = [
+    "KeptEdges",
+    "edges_of",
+    "keep_edges",
+    "keeps_edges",
+    "pairs_of",
+    "take_edges",
+    "weighted_edges",
+]
 
 
 def edges_of(batch: Any) -> Tensor:
@@ -58,10 +68,96 @@ def pairs_of(edges: Tensor) -> Tensor:
     return numbers
 
 
+@dataclass(frozen=True, eq=False)
+class KeptEdges:
+    """Which edges of one graph stay: what was pruned of the graph, as masks are of the weights.
+
+    edges: the edge list, (2, edges) of integers. keep: (edges,) bool.
+
+    >>> import tempfile
+    >>> kept = KeptEdges(torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.tensor([True, False, True]))
+    >>> with tempfile.TemporaryDirectory() as home:
+    ...     again = KeptEdges.load(kept.save(f"{home}/edges.safetensors"))
+    >>> again.left.tolist(), again
+    ([[0, 2], [1, 0]], KeptEdges(2 of 3 edges))
+    """
+
+    edges: Tensor
+    keep: Tensor
+
+    def __post_init__(self) -> None:
+        if self.edges.dim() != 2 or len(self.edges) != 2 or self.edges.is_floating_point():
+            raise PruneError(
+                f"an edge list is (2, edges) of integers; got {tuple(self.edges.shape)} of "
+                f"{self.edges.dtype}"
+            )
+        if self.keep.shape != self.edges.shape[1:] or self.keep.dtype is not torch.bool:
+            raise PruneError(
+                f"which of {self.edges.shape[1]} edges stay is as many booleans; got "
+                f"{tuple(self.keep.shape)} of {self.keep.dtype}"
+            )
+
+    @property
+    def left(self) -> Tensor:
+        """The edges that stay, (2, kept)."""
+        return self.edges[:, self.keep]
+
+    def __repr__(self) -> str:
+        return f"KeptEdges({int(self.keep.sum())} of {self.keep.numel()} edges)"
+
+    def attach(self, model: nn.Module) -> RemovableHandle:
+        """From now on the model keeps to these edges; see `keep_edges`."""
+        return model.register_forward_pre_hook(_Fewer(self), with_kwargs=True)
+
+    def save(self, path: str | Path) -> Path:
+        """Write a safetensors file, all at once; read it with `KeptEdges.load`."""
+        from safetensors.torch import save
+
+        from sentei.storage.atomic import write_file
+
+        tensors = {"edges": self.edges, "keep": self.keep}
+        return write_file(path, save({n: t.cpu().contiguous() for n, t in tensors.items()}))
+
+    @staticmethod
+    def load(path: str | Path) -> KeptEdges:
+        """Read what `save` wrote.
+
+        Raises:
+            PruneError: there is no such file, it is damaged, or it holds something else.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            found = load_file(str(path))
+        except (OSError, SafetensorError) as error:
+            raise PruneError(f"cannot read edges from {path}: {error}") from error
+        if set(found) != {"edges", "keep"}:
+            raise PruneError(f"{path} holds {sorted(found)[:4]}, not edges and which of them stay")
+        return KeptEdges(found["edges"], found["keep"])
+
+
+@dataclass(frozen=True, eq=False)
+class _Fewer:
+    """The forward pre-hook: the graph it knows becomes the smaller one; any other passes."""
+
+    kept: KeptEdges
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        def swap(value: Any) -> Any:
+            if not _same(value, self.kept.edges):
+                return value
+            return self.kept.left.to(value.device)
+
+        return tuple(map(swap, args)), {n: swap(v) for n, v in kwargs.items()}
+
+
 def keep_edges(model: nn.Module, edges: Tensor, keep: Tensor) -> RemovableHandle:
     """From now on, `model` called with the edge list `edges` works on edges[:, keep].
 
-    Any other graph is left alone. Returns a handle whose `remove()` undoes it.
+    Any other graph is left alone. Gives a handle whose `remove()` undoes it, as does `take_edges`.
 
     >>> class Degrees(nn.Module):
     ...     def forward(self, x, edge_index):
@@ -71,15 +167,28 @@ def keep_edges(model: nn.Module, edges: Tensor, keep: Tensor) -> RemovableHandle
     >>> model(None, edges), model(None, edges[:, :1])
     (2, 1)
     """
-    fewer = edges[:, keep]
+    return KeptEdges(edges, keep).attach(model)
 
-    def swap(value: Any) -> Any:
-        return fewer.to(value.device) if _same(value, edges) else value
 
-    def before(module: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        return tuple(map(swap, args)), {n: swap(v) for n, v in kwargs.items()}
+def take_edges(model: nn.Module) -> KeptEdges | None:
+    """What `keep_edges` said last, taken off the model again, which is a plain one then.
 
-    return model.register_forward_pre_hook(before, with_kwargs=True)
+    None where it was never said. Give the model its edges back with `KeptEdges.attach`.
+    """
+    found = None
+    for number, hook in list(model._forward_pre_hooks.items()):
+        if isinstance(hook, _Fewer):
+            found = hook.kept
+            del model._forward_pre_hooks[number]
+            model._forward_pre_hooks_with_kwargs.pop(number, None)
+    return found
+
+
+def keeps_edges(model: nn.Module) -> bool:
+    """Whether a part of the model keeps to some edges of one graph."""
+    return any(
+        isinstance(hook, _Fewer) for m in model.modules() for hook in m._forward_pre_hooks.values()
+    )
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """C9: unified graph sparsification."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
+import sentei
 from sentei.graph.errors import PruneError
 from sentei.hooks import GraphMasks
 from sentei.methods import METHODS, apply
@@ -12,7 +15,15 @@ from sentei.methods.lottery.rounds import path
 from sentei.methods.lottery.ugs import cut_edges, graph_ticket
 from sentei.recovery.train import Recipe
 from sentei.structures import Masks
-from sentei.structures.edges import edges_of, keep_edges, pairs_of, weighted_edges
+from sentei.structures.edges import (
+    KeptEdges,
+    edges_of,
+    keep_edges,
+    keeps_edges,
+    pairs_of,
+    take_edges,
+    weighted_edges,
+)
 from sentei.tasks.graphs import GAT, block_graph
 
 TASK = block_graph(nodes=40, features=8, inside=0.2, between=0.05)
@@ -133,6 +144,27 @@ def test_the_method_leaves_a_model_that_keeps_to_its_edges(make):
     assert not torch.equal(given.model(X, EDGES), plain(X, EDGES))
 
 
+def test_what_is_left_is_saved_and_loaded_as_a_plain_model_and_its_edges(make, tmp_path):
+    given = graph(make)
+    outcome = apply(METHODS["ugs"], given, edge_rate=0.2)
+    sparse, want = given.model, given.model(X, EDGES)
+    assert keeps_edges(nn.Sequential(sparse))
+    with pytest.raises(PruneError, match=r"take_edges\(model\), save the model"):
+        sentei.save(sparse, tmp_path / "model", masks=outcome.masks)
+    assert not (tmp_path / "model").exists()
+    assert torch.equal(copy.deepcopy(sparse)(X, EDGES), want)
+    kept = take_edges(sparse)
+    assert not keeps_edges(sparse) and take_edges(sparse) is None
+    assert not sparse._forward_pre_hooks_with_kwargs
+    folder = sentei.save(sparse, tmp_path / "model", masks=outcome.masks)
+    path = kept.save(tmp_path / "edges.safetensors")
+    model = sentei.load(folder, TASK.build("gcn", 3))
+    assert not torch.equal(model(X, EDGES), want)
+    KeptEdges.load(path).attach(model)
+    assert torch.equal(model(X, EDGES), want)
+    assert torch.equal(model(X, kept.left), want)  # any other graph is as it comes
+
+
 def test_masks_are_those_of_the_best_epoch(make):
     scores = iter([0.1, 0.9, 0.5, 0.2])
     given = graph(make)
@@ -159,3 +191,21 @@ def test_mistakes_speak(make):
     with pytest.raises(PruneError, match="first: GATConv takes no edge_weight"):
         apply(METHODS["ugs"], given)
     assert edges_of(TASK.train[0]) is EDGES
+    for edges, keep, words in (
+        (EDGES.float(), EDGES[0] > 0, r"\(2, edges\) of integers"),
+        (EDGES, (EDGES[0] > 0)[:-1], "is as many booleans"),
+        (EDGES, EDGES[0], "is as many booleans"),
+    ):
+        with pytest.raises(PruneError, match=words):
+            KeptEdges(edges, keep)
+
+
+def test_files_that_are_no_edges_say_so(tmp_path):
+    with pytest.raises(PruneError, match="cannot read edges"):
+        KeptEdges.load(tmp_path / "none")
+    (tmp_path / "odd").write_bytes(b"odd")
+    with pytest.raises(PruneError, match="cannot read edges"):
+        KeptEdges.load(tmp_path / "odd")
+    Masks({"weight": torch.ones(2, dtype=torch.bool)}).save(tmp_path / "masks")
+    with pytest.raises(PruneError, match="not edges and which of them stay"):
+        KeptEdges.load(tmp_path / "masks")

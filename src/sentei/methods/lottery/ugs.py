@@ -123,7 +123,9 @@ def ugs(
     See `GraphMasks`.
 
     The model keeps to the edges that are left: called with the graph it was trained on, it leaves
-    the others out (a forward pre-hook; see `keep_edges`). `graph_ticket` gives the edges.
+    the others out (a forward pre-hook; see `keep_edges`). `sentei.structures.edges.take_edges`
+    takes the edges off it, as a value that is saved and loaded beside the masked model, which then
+    is a plain one; `sentei.save` refuses a model that still has them.
 
     Args:
         rate, edge_rate: shares of what is left that go each round.
