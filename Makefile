@@ -43,6 +43,7 @@ format: $(STAMP) ## let ruff put imports and layout in order
 	$(BIN)/ruff format .
 
 zoo: $(STAMP) ## prune every network of the model zoo and verify each
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[zoo]'
 	$(THREADS) $(BIN)/python -m zoo
 
 fuzz: $(STAMP) ## prune thousands of random networks and verify each: SEEDS=20, 500 draws a seed

@@ -9,11 +9,15 @@ import argparse
 import json
 import platform
 from collections import Counter
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("torch", "torchvision", "timm", "transformers", "torch-geometric")
+LIBRARIES = (
+    "torch", "torchvision", "timm", "transformers", "torch-geometric", "diffusers",
+    "segmentation-models-pytorch", "monai", "torchaudio", "open_clip_torch", "ultralytics",
+)  # fmt: skip
 HOME = Path(__file__).parent / "results.json"
 
 
@@ -28,7 +32,7 @@ def record(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "networks by commit": dict(Counter(commits.values()).most_common()),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": _versions(),
         "networks": len(networks),
         "share passed": round(total["pass"] / max(len(networks), 1), 4),
         "status": dict(sorted(total.items())),
@@ -41,6 +45,15 @@ def record(runs: list[dict[str, Any]]) -> dict[str, Any]:
         },
         "float32": sorted(n for n, o in networks.items() if o["precision"] == "float32"),
     }
+
+
+def _versions() -> dict[str, str]:
+    """Of the libraries that are installed: networks of the others were skipped."""
+    found = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -37,9 +37,7 @@ SKIPPED: dict[str, str] = {}
 """Zoo modules that could not be imported, with the package each one misses."""
 
 
-def register(
-    name: str, family: str
-) -> Callable[[Callable[[], Example]], Callable[[], Example]]:
+def register(name: str, family: str) -> Callable[[Callable[[], Example]], Callable[[], Example]]:
     """Add the decorated zero-argument builder to the registry under a unique name."""
 
     def decorate(builder: Callable[[], Example]) -> Callable[[], Example]:
@@ -62,6 +60,8 @@ def register(
 _PREFIXES = {
     "tv": "torchvision/", "timm_models": "timm/", "pyg": "pyg/", "plain": "plain/",
     "hf_text": "hf/", "hf_vision": "hf/", "hf_other": "hf/",
+    "diffusers_models": "diffusers/", "segmentation": "smp/", "medical": "monai/",
+    "audio": "torchaudio/", "clip": "open_clip/", "yolo": "ultralytics/",
 }  # fmt: skip
 
 
