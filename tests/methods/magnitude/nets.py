@@ -33,4 +33,5 @@ def setting(density=0.25, model=None, **more):
         "example": toy()[0][:1],
         "calibration": 64,
     }
-    return Setting(model, toy(), density=density, **(given | more))
+    data = more.pop("data", None) or toy()
+    return Setting(model, data, density=density, **(given | more))

@@ -8,16 +8,20 @@ from typing import Any
 
 from torch import nn
 
+from sentei.allocation.curves import Curve
+from sentei.allocation.scan import equally_missed, largest_qualities, scan
+from sentei.allocation.weights import counts, top
 from sentei.criteria.inputs import first_user
 from sentei.graph.capture import unwrap
 from sentei.graph.errors import PruneError
 from sentei.methods.base import method
 from sentei.methods.parts import ranked
 from sentei.methods.setting import Setting
+from sentei.recovery.finetune import evaluate
 from sentei.structures import Masks
 from sentei.structures.removal import shrink
 
-__all__ = ["han_magnitude", "thresholded"]
+__all__ = ["han_magnitude", "scanned", "thresholded"]
 
 
 @method(
@@ -40,7 +44,8 @@ def han_magnitude(
     scope: str = "global",
     rounds: int = 1,
     between: int | None = None,
-    quality: float | Mapping[str, float] | None = None,
+    quality: float | str | Mapping[str, float] | None = None,
+    tolerance: float | None = None,
     dropout: bool = True,
     alternate: bool = False,
     remove_dead: bool = False,
@@ -55,7 +60,12 @@ def han_magnitude(
         scope: over what weights are ranked; see `sentei.allocation.weights.select`.
         rounds: K; between: epochs of training after each round but the last, by default half of
             the recovery's.
-        quality: q, one for all or by parameter; the density then follows from it (K = 1).
+        quality: q, one for all or by parameter; the density then follows from it (K = 1). "scan"
+            finds one for each layer by pruning it alone and looking at the accuracy on the
+            calibration examples (section 3.1): layers get the densities at which each alone would
+            lose as much (`sentei.allocation.scan`), the density asked for in all.
+        tolerance: with "scan", each layer gets the largest q of `QUALITIES` at which it alone loses
+            no more accuracy than this, such as 0.01; the density then follows.
         dropout: rescale dropout while retraining.
         alternate: retrain the convolutions with the linear layers frozen, then the other way round,
             half of the recovery each (the paper does so in deep networks).
@@ -64,8 +74,15 @@ def han_magnitude(
     """
     if rounds < 1 or (quality is not None and rounds > 1):
         raise PruneError(f"rounds must be at least 1, and 1 with quality=; got {rounds}")
+    if isinstance(quality, str) and quality != "scan":
+        raise PruneError(f"quality is a number, numbers by parameter or 'scan'; got {quality!r}")
+    if tolerance is not None and (quality != "scan" or tolerance < 0):
+        raise PruneError(
+            f"tolerance goes with quality='scan' and is a loss of accuracy, at least 0; got "
+            f"{tolerance!r} with quality={quality!r}"
+        )
     if quality is not None:
-        masks = thresholded(setting.weights, quality)
+        masks = _by_quality(setting, quality, tolerance)
         _retrain(setting, masks, setting.tuning.epochs, dropout, alternate)
     else:
         masks = Masks.full(setting.weights)
@@ -80,6 +97,29 @@ def han_magnitude(
         shrink(setting.model, setting.example)
         masks = Masks.of_zeros(setting.weights)
     return masks
+
+
+def _by_quality(
+    setting: Setting, quality: float | str | Mapping[str, float], tolerance: float | None
+) -> Masks:
+    """Masks by thresholds q_l std(W_l), with the q_l given or found by a scan."""
+    if not isinstance(quality, str):
+        return thresholded(setting.weights, quality)
+    curves = scanned(setting)
+    if tolerance is not None:
+        return thresholded(setting.weights, largest_qualities(curves, tolerance))
+    weights = setting.weights
+    sizes = {n: w.numel() for n, w in weights.items()}
+    densities = equally_missed(curves, sizes, setting.keep)
+    shapes = {n: tuple(w.shape) for n, w in weights.items()}
+    kept = counts(shapes, densities, round(setting.keep * sum(sizes.values())))
+    return Masks({n: top(w.detach().abs(), kept[n]) for n, w in weights.items()})
+
+
+def scanned(setting: Setting) -> dict[str, Curve]:
+    """The accuracy on the calibration examples with each weight pruned alone; see `scan`."""
+    data = setting.examples(setting.calibration)
+    return scan(setting.weights, lambda: evaluate(setting.model, data, loss=setting.loss).accuracy)
 
 
 def thresholded(weights: Mapping[str, Any], quality: float | Mapping[str, float]) -> Masks:
