@@ -83,9 +83,17 @@ def test_it_leaves_flags_alone_and_speaks_of_what_it_cannot_see():
     net[1].eval()
     seen(net, torch.randn(2, 4))
     assert [m.training for m in net] == [True, False, True]
-    lstm = nn.LSTM(4, 3)
-    with pytest.raises(PruneError, match=r"'weight_ih_l0' cannot be seen: .*1 more.*protect"):
-        seen(lstm, torch.randn(2, 1, 4))
+
+    class Pairs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Bilinear(4, 4, 4), nn.Bilinear(4, 4, 2)
+
+        def forward(self, x):
+            return self.b(self.a(x, x), x)
+
+    with pytest.raises(PruneError, match=r"'a\.weight' cannot be seen: .*1 more.*protect"):
+        seen(Pairs(), torch.randn(2, 4))
 
 
 def test_order_is_that_of_execution():
@@ -103,3 +111,65 @@ def test_order_is_that_of_execution():
     batch = (torch.randn(2, 4), None)
     assert order(net, weights, batch) == ["b.weight", "a.weight"]
     assert first_user(net, [net.drop], weights, batch) == {net.drop: "a.weight"}
+
+
+def by_hand(net, x, start):
+    """name -> inputs of the weights of a recurrent network, cell by cell; and its outputs."""
+    kind = {nn.LSTM: nn.LSTMCell, nn.GRU: nn.GRUCell, nn.RNN: nn.RNNCell}[type(net)]
+    x, seen = x.transpose(0, 1) if net.batch_first else x, {}
+    for layer in range(net.num_layers):
+        sides = []
+        for way in range(2 if net.bidirectional else 1):
+            end = f"l{layer}{'_reverse' if way else ''}"
+            extra = {"nonlinearity": net.nonlinearity} if kind is nn.RNNCell else {}
+            cell = kind(x.shape[2], net.hidden_size, bias=net.bias, **extra).double()
+            for own in cell.state_dict():
+                cell.get_parameter(own).data.copy_(net.get_parameter(f"{own}_{end}"))
+            number = layer * (2 if net.bidirectional else 1) + way
+            state = tuple(s[number] for s in start) if kind is nn.LSTMCell else start[number]
+            before, outs, there = [], [], x.flip(0) if way else x
+            for step in there:
+                before.append(state[0] if kind is nn.LSTMCell else state)
+                state = cell(step, state)
+                outs.append(state[0] if kind is nn.LSTMCell else state)
+            seen[f"weight_ih_{end}"] = there.flatten(0, 1)
+            seen[f"weight_hh_{end}"] = torch.cat(before)
+            outs = torch.stack(outs)
+            sides.append(outs.flip(0) if way else outs)
+        x = torch.cat(sides, dim=2)
+    return seen, x
+
+
+@pytest.mark.parametrize("layers,both,batch_first", [(1, False, True), (2, True, False)])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN, "relu", "no bias"])
+def test_recurrent_layers_see_their_inputs_and_their_own_past(kind, layers, both, batch_first):
+    torch.manual_seed(0)
+    extra = {"relu": {"nonlinearity": "relu"}, "no bias": {"bias": False}}.get(kind, {})
+    kind = {"relu": nn.RNN, "no bias": nn.LSTM}.get(kind, kind)
+    net = kind(3, 4, layers, bidirectional=both, batch_first=batch_first, dropout=0.0, **extra)
+    net = net.double()
+    x = torch.randn(2, 5, 3, dtype=torch.float64)
+    hidden = torch.randn(layers * (2 if both else 1), 2 if batch_first else 5, 4).double()
+    start = (hidden, hidden / 2) if kind is nn.LSTM else hidden
+    weights = {n: p for n, p in net.named_parameters() if p.dim() > 1}
+    uses = []
+    observe(net, weights, [((x, start), None)], uses.append)
+    want, outputs = by_hand(net, x, start)
+    torch.testing.assert_close(
+        net(x, start)[0], outputs.transpose(0, 1) if batch_first else outputs
+    )
+    assert [u.name for u in uses] == list(want) == list(weights)
+    for use in uses:
+        torch.testing.assert_close(use.inputs[0], want[use.name].detach())
+    # Without a start it is zeros, and an example may come without a batch.
+    (first, second), _ = uses[:2], observe(net, weights, [(x[0], None)], uses.append)
+    assert uses[len(want)].inputs.shape[1:] == (5, 3) and first.inputs.shape[2] == 3
+    assert second.inputs.shape[2] == 4
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+def test_what_a_projection_is_of_is_not_seen():
+    net = nn.LSTM(3, 4, proj_size=2)
+    weights = {n: p for n, p in net.named_parameters() if p.dim() > 1}
+    with pytest.raises(PruneError, match="'weight_hr_l0' cannot be seen"):
+        observe(net, weights, [(torch.randn(5, 2, 3), None)], lambda use: None)

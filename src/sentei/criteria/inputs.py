@@ -1,4 +1,4 @@
-"""What goes into each weight: the inputs of every matrix product and convolution of a model.
+"""What goes into each weight: the inputs of every matrix product, convolution and recurrence.
 
 Seen at the operators, not at modules, so that functional code, attention and shared weights are
 covered alike. `OPERATORS` says how each operator multiplies.
@@ -14,13 +14,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sentei.batches import Batch, forward, to_device
 from sentei.graph.capture import unwrap
 from sentei.graph.errors import PruneError
 
-__all__ = ["OPERATORS", "Use", "first_user", "observe", "order"]
+__all__ = ["OPERATORS", "RECURRENT", "Use", "first_user", "observe", "order"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,54 @@ OPERATORS: dict[str, tuple[int, Callable[..., Use]]] = {
 """ATen operator -> where its weight stands among the arguments, and what is multiplied."""
 
 
+def _recurrent(
+    run: Callable[..., Any],
+    names: Mapping[int, str],
+    x: Tensor,
+    start: Any,
+    weights: Sequence[Tensor],
+    has_biases: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> Iterator[Use]:
+    """Uses of a recurrent network's weights: inputs of W_ih, earlier hidden states of W_hh.
+
+    Layers and directions are run one by one, since what passes between them is not seen outside.
+    """
+    x = x.unsqueeze(1) if x.dim() == 2 else x.transpose(0, 1) if batch_first else x
+    states = [s if s.dim() == 3 else s.unsqueeze(1) for s in
+              (start if isinstance(start, (list, tuple)) else [start])]  # fmt: skip
+    ways = 2 if bidirectional else 1
+    each = len(weights) // (layers * ways)
+    for layer in range(layers):
+        outputs = []
+        for way in range(ways):
+            number = layer * ways + way
+            own = list(weights[number * each : (number + 1) * each])
+            first = [s[number : number + 1] for s in states]
+            there = x.flip(0) if way else x
+            given = first if isinstance(start, (list, tuple)) else first[0]
+            out = run(there, given, own, has_biases, 1, 0.0, False, False, False)[0]
+            before = torch.cat([first[0], out[:-1]])
+            for weight, inputs in ((own[0], there), (own[1], before)):
+                if id(weight) in names:
+                    yield Use(names[id(weight)], inputs.reshape(1, -1, inputs.shape[-1]))
+            outputs.append(out.flip(0) if way else out)
+        x = torch.cat(outputs, dim=-1)
+
+
+RECURRENT = {
+    "lstm.input": torch._VF.lstm,
+    "gru.input": torch._VF.gru,
+    "rnn_tanh.input": torch._VF.rnn_tanh,
+    "rnn_relu.input": torch._VF.rnn_relu,
+}
+"""ATen overload -> what runs it. Packed sequences are other overloads, and are not understood."""
+
+
 class _Watch(TorchDispatchMode):
     def __init__(self, names: Mapping[int, str], see: Callable[[Use], None]) -> None:
         super().__init__()
@@ -119,6 +168,15 @@ class _Watch(TorchDispatchMode):
                 with torch.inference_mode(False), torch.no_grad():
                     plain = [a.clone() if isinstance(a, Tensor) else a for a in args]
                     self.see(use(name, *plain, **(kwargs or {})))
+        run = RECURRENT.get(f"{func._schema.name.split('::')[-1]}.{func._overloadname}")
+        if run is not None and any(id(w) in self.names for w in args[2]):
+            with torch.inference_mode(False), torch.no_grad():
+                x, start = pytree.tree_map(lambda t: t.clone(), (args[0], args[1]))
+                own = [w.detach().clone() for w in args[2]]
+                names = {id(o): self.names[id(w)] for o, w in zip(own, args[2], strict=True)
+                         if id(w) in self.names}  # fmt: skip
+                for found in _recurrent(run, names, x, start, own, *args[3:]):
+                    self.see(found)
         return func(*args, **(kwargs or {}))
 
 
@@ -180,7 +238,7 @@ def observe(
     if unseen and strict:
         raise PruneError(
             f"the inputs of {unseen[0]!r} cannot be seen: it takes part in none of "
-            f"{', '.join(OPERATORS)} on this data"
+            f"{', '.join([*OPERATORS, *(n.partition('.')[0] for n in RECURRENT)])} on this data"
             f"{f' (nor do {len(unseen) - 1} more)' if len(unseen) > 1 else ''}; protect it"
         )
 

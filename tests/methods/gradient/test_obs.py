@@ -8,7 +8,13 @@ from torch import nn
 from sentei.criteria.derivatives import hessian_diagonal, hessian_matrix, hessian_times
 from sentei.graph.errors import PruneError
 from sentei.methods import METHODS, Setting, apply
-from sentei.recovery.surgeon import costs, inverse_of_products, remove, remove_set
+from sentei.recovery.surgeon import (
+    costs,
+    inverse_of_products,
+    remove,
+    remove_cheapest,
+    remove_set,
+)
 from tests.methods.gradient.nets import batch, evidence, mlp
 
 
@@ -68,6 +74,24 @@ def test_the_downdate_is_the_inverse_without_the_row_and_column():
         want = torch.zeros(8, 8, dtype=torch.float64)
         want[left[:, None], left] = torch.linalg.inv(hessian[left][:, left])
         torch.testing.assert_close(inverse, want, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("block", [1, 3, 64])
+def test_many_removals_are_as_many_single_ones(block):
+    theta, hessian = quadratic(30)
+    removable = torch.arange(30) % 5 != 0
+    want, inverse, gone = theta, torch.linalg.inv(hessian), []
+    given = inverse.clone()
+    for _ in range(20):
+        cost = costs(want, inverse)
+        cost[~removable | torch.isin(torch.arange(30), torch.tensor(gone or [-1]))] = torch.inf
+        gone.append(int(cost.argmin()))
+        want, inverse = remove(want, inverse, gone[-1])
+    got, removed = remove_cheapest(theta, given, removable, 20, block)
+    assert sorted(gone) == removed.nonzero().flatten().tolist()
+    assert not got[removed].any()
+    torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-10)
+    assert torch.equal(given, torch.linalg.inv(hessian))
 
 
 def test_with_a_diagonal_hessian_it_is_optimal_brain_damage():

@@ -11,7 +11,7 @@ from torch.func import functional_call
 from sentei.allocation.weights import select
 from sentei.batches import batches
 from sentei.batches import steps as count_steps
-from sentei.criteria.tangent import contract, jacobian
+from sentei.criteria.tangent import contract, jacobian, kernel_by_layers
 from sentei.graph.capture import unwrap
 from sentei.graph.errors import PruneError
 from sentei.methods.base import method
@@ -60,9 +60,9 @@ def ntt(
     Args:
         kernel_weight, decay: λ_K and λ_2.
         scope: how the mask is spread: "global" or a name in `DENSITIES`.
-        steps, lr, batch_size: of the transfer; 20 passes over the data by default. Each step takes
-            as many backward passes as there are outputs for each input, so this is for small
-            networks.
+        steps, lr, batch_size: of the transfer; 20 passes over the data by default. A step of a
+            network of linear layers costs about as much as one of training for every output; of
+            any other, Jacobians of all its weights are built, so that it has to be a small one.
     Raises:
         PruneError: inputs that are no single tensor, or outputs that are none.
     """
@@ -128,10 +128,20 @@ def distances(
             {n: p * masks[n].to(p) if n in masks else p for n, p in parameters.items()}, batch
         )
 
+    def kernel(parameters: dict[str, Tensor], by_mask: Masks | None) -> Tensor:
+        now = {n: p * by_mask[n].to(p) if by_mask and n in by_mask else p
+               for n, p in parameters.items()}  # fmt: skip
+        found = kernel_by_layers(model, now, one, two, by_mask)
+        if found is None:
+            function = masked if by_mask is not None else network
+            found = contract(
+                jacobian(function, parameters, one), jacobian(function, parameters, two)
+            )
+        return found
+
     half = len(x) // 2
     one, two = x[:half], x[half : 2 * half]
-    want = contract(jacobian(network, teacher, one), jacobian(network, teacher, two)).detach()
-    got = contract(jacobian(masked, student, one), jacobian(masked, student, two))
+    want, got = kernel(teacher, None).detach(), kernel(student, masks)
     outputs = (masked(student, x) - network(teacher, x).detach()).square().mean()
     return (got - want).square().mean(), outputs
 

@@ -14,7 +14,7 @@ from sentei.graph.capture import unwrap
 from sentei.graph.errors import PruneError, closest
 from sentei.methods.base import method
 from sentei.methods.setting import Setting
-from sentei.recovery.surgeon import costs, remove_
+from sentei.recovery.surgeon import remove_cheapest
 from sentei.structures import Masks
 
 __all__ = ["obs"]
@@ -88,7 +88,7 @@ def obs(
             _write(trained, theta)
             ids = (~gone).nonzero().flatten()
             matrix = _matrix(evidence, trained, curvature)[ids][:, ids]
-            theta[ids], gone[ids] = _remove_cheapest(
+            theta[ids], gone[ids] = remove_cheapest(
                 theta[ids],
                 _inverse(matrix, damping, curvature),
                 removable[ids],
@@ -126,24 +126,6 @@ def _inverse(matrix: Tensor, damping: float | None, curvature: str) -> Tensor:
             f"the {curvature} has no inverse with damping {damping:g} on its diagonal; raise it"
         )
     return torch.cholesky_inverse(lower)
-
-
-def _remove_cheapest(
-    theta: Tensor, inverse: Tensor, removable: Tensor, count: int
-) -> tuple[Tensor, Tensor]:
-    """The weights after `count` removals, and which were removed."""
-    new, removed = torch.zeros_like(theta), torch.ones_like(removable)
-    ids, gone = torch.arange(len(theta)), torch.zeros_like(removable)
-    for _ in range(count):
-        if 8 * int(gone.sum()) > len(gone):  # leave out what is gone from here on
-            stay = (~gone).nonzero().flatten()
-            theta, inverse = theta[stay], inverse[stay][:, stay]
-            ids, removable, gone = ids[stay], removable[stay], gone[stay]
-        q = int(costs(theta, inverse).masked_fill(~removable | gone, torch.inf).argmin())
-        remove_(theta, inverse, q)
-        gone[q] = True
-    new[ids], removed[ids] = theta, gone
-    return new, removed
 
 
 def _write(trained: dict[str, Any], theta: Tensor) -> None:
