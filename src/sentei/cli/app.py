@@ -20,7 +20,19 @@ from typer.core import TyperGroup
 
 import sentei
 from sentei.cli import show
-from sentei.cli.config import Config, key_values, read_config, target_of
+from sentei.cli.options import (
+    HOW,
+    OPTIONS,
+    RUN,
+    ConfigFile,
+    Json,
+    MaybeModel,
+    Trust,
+    config_from,
+    option,
+    takes,
+)
+from sentei.cli.team import follows, world
 from sentei.graph.errors import PruneError, VerificationError
 from sentei.recovery.train import TrainingError
 
@@ -45,12 +57,14 @@ class _Group(TyperGroup):
                     _hush()
                 return super().invoke(ctx)
         except KeyboardInterrupt as stop:
+            if follows():
+                raise typer.Exit(STOPPED) from None
             _complain(str(stop) or "stopped", "")
             raise typer.Exit(STOPPED) from None
         except BrokenPipeError:  # `sentei methods | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None
-        except (VerificationError, PruneError, TrainingError) as error:
+        except _KNOWN as error:
             _fail(error, str(error), debug, DIFFERENT if _differs(error) else FAILED)
         except (torch.OutOfMemoryError, MemoryError) as error:
             _fail(error, "out of memory; try a smaller --batch-size", debug, FAILED)
@@ -88,13 +102,28 @@ def _differs(error: BaseException) -> bool:
 
 
 def _fail(error: BaseException, words: str, debug: bool, code: int) -> None:
+    if follows() and not debug and (isinstance(error, _KNOWN) or _echo(error)):
+        raise typer.Exit(code) from None  # the main process says it
+    if _echo(error):
+        words = "another process of this run has ended"
     if debug:
         traceback.print_exception(error)
     _complain(words)
     raise typer.Exit(code) from None
 
 
+_KNOWN = (VerificationError, PruneError, TrainingError)
+
+
+def _echo(error: BaseException) -> bool:
+    """Whether all that failed here is that another process is gone."""
+    lost = ("gloo/transport", "Connection closed by peer", "NCCL communicator was aborted")
+    return world() > 1 and any(text in str(error) for text in lost)
+
+
 def _complain(words: str, label: str = "error: ") -> None:
+    if follows():
+        label = f"{label}process {os.environ['RANK']}: "
     # Unwrapped: one line stays one line for whoever searches a log.
     text = " ".join(words.split())
     colour = sys.stderr.isatty()
@@ -150,21 +179,6 @@ def _global(
 ) -> None: ...
 
 
-# -- options that several commands share ----------------------------------------------------------
-_WHAT, _BUDGET, _HOW, _TRAINING, _RUN = (
-    "What", "Budget", "How", "Training", "Run",
-)  # fmt: skip
-
-
-def _option(*names: str, panel: str, help: str, default: str | None = None, **more: Any) -> Any:
-    """An option whose default is left to `Config`; help says it."""
-    words = help if default is None else f"{help} [dim]Default: {default}.[/dim]"
-    flag = {} if "metavar" in more else {"metavar": " "}
-    return typer.Option(
-        *names, help=words, rich_help_panel=panel, show_default=False, **flag, **more
-    )
-
-
 def _command(name: str, panel: str) -> Any:
     """A command whose help is its docstring, wrapped anew."""
 
@@ -178,339 +192,25 @@ def _command(name: str, panel: str) -> Any:
     return wrap
 
 
-Model = Annotated[
-    str, typer.Argument(metavar="MODEL", help="What to prune; see `sentei --help` for the forms.")
-]
-MaybeModel = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="MODEL", show_default=False,
-        help="What to prune; see `sentei --help` for the forms.",
-    ),
-]  # fmt: skip
-Set = Annotated[
-    list[str] | None,
-    _option(
-        "--set", "-s", metavar="NAME=VALUE", panel=_WHAT,
-        help="An option of the model's builder, such as num_classes=10. Several times or with "
-        "commas.",
-    ),
-]  # fmt: skip
-Weights = Annotated[
-    str | None,
-    _option(
-        "--weights", metavar="FILE", panel=_WHAT,
-        help="Weights of the model: safetensors, or a torch state dict (no code in it is run).",
-    ),
-]  # fmt: skip
-Input = Annotated[
-    str | None,
-    _option(
-        "--input", metavar="SHAPE", panel=_WHAT,
-        help="Shape of an input where neither model nor data say, such as 1x3x32x32.",
-    ),
-]  # fmt: skip
-Trust = Annotated[
-    bool | None,
-    _option(
-        "--trust", panel=_WHAT,
-        help="Run the Python file that a folder of an earlier run names as its builder.",
-    ),
-]  # fmt: skip
-Data = Annotated[
-    str | None,
-    _option("--data", "-d", metavar="DATA", panel=_WHAT,
-            help="What to train and test on; see `sentei --help` for the forms."),
-]  # fmt: skip
-ImageSize = Annotated[
-    int | None,
-    _option("--image-size", metavar="N", panel=_WHAT,
-            help="Images become N×N. Folders of images have the model's size by default."),
-]  # fmt: skip
-Length = Annotated[
-    int | None,
-    _option("--length", metavar="N", panel=_WHAT, default="128",
-            help="Tokens of a text example, at most."),
-]  # fmt: skip
-Target = Annotated[
-    list[str] | None,
-    _option(
-        "--target", "-t", metavar="BUDGET", panel=_BUDGET,
-        help="Ceiling on macs, params, latency, memory, bytes, width or units: macs=50%, "
-        "params=2M, latency=10ms, memory=1.5GiB. Several times or with commas; 50% alone is of "
-        "the MACs.",
-    ),
-]  # fmt: skip
-Protect = Annotated[
-    list[str] | None,
-    _option("--protect", metavar="NAME", panel=_BUDGET,
-            help="A group or module that keeps everything, such as 'layer1.*'. Several times."),
-]  # fmt: skip
-RoundTo = Annotated[
-    str | None,
-    _option("--round-to", metavar="N|auto", panel=_BUDGET,
-            help="Kept widths are multiples of N; auto: of what this machine is fast with, "
-            "measured."),
-]  # fmt: skip
-MinFraction = Annotated[
-    float | None,
-    _option("--min-fraction", metavar="SHARE", panel=_BUDGET, default="0.05",
-            help="Share of its units that every group keeps at least."),
-]  # fmt: skip
-Uniform = Annotated[
-    bool | None,
-    _option("--uniform", panel=_BUDGET,
-            help="All layers of a kind alike, so that a Hugging Face configuration can say so."),
-]  # fmt: skip
-Granularity = Annotated[
-    str | None,
-    _option("--granularity", metavar="WHICH", panel=_BUDGET, default="auto",
-            help="Of heads and their width, what shrinks: blocks, width, both or auto."),
-]  # fmt: skip
-Depth = Annotated[
-    bool | None,
-    _option("--depth", panel=_BUDGET,
-            help="Take out whole layers, too, where that keeps more than cutting widths."),
-]  # fmt: skip
-Criterion = Annotated[
-    str | None,
-    _option("--criterion", "-c", metavar="NAME", panel=_HOW, default="l2",
-            help="What a unit is worth: l1, l2, bn-scale, taylor, random, …"),
-]  # fmt: skip
-Allocation = Annotated[
-    str | None,
-    _option("--allocation", "-a", metavar="NAME", panel=_HOW, default="global",
-            help="How the budget is spread: global, local, uniform, isomorphic, knapsack, "
-            "sensitivity, fastest."),
-]  # fmt: skip
-Calibration = Annotated[
-    int | None,
-    _option("--calibration", metavar="N", panel=_HOW, default="512",
-            help="Training examples that criteria may look at."),
-]  # fmt: skip
-Seed = Annotated[
-    int | None,
-    _option("--seed", metavar="N", panel=_RUN, default="0", help="For everything that draws."),
-]  # fmt: skip
-Device = Annotated[
-    str | None,
-    _option("--device", metavar="NAME", panel=_RUN, default="auto",
-            help="cpu, cuda, cuda:1, …; auto is the GPU where there is one."),
-]  # fmt: skip
-Threads = Annotated[
-    int | None,
-    _option("--threads", metavar="N", panel=_RUN,
-            help="CPU threads. The same number gives the same bits."),
-]  # fmt: skip
-Json = Annotated[
-    bool, _option("--json", panel=_RUN, help="Print JSON instead of a table.")
-]  # fmt: skip
-ConfigFile = Annotated[
-    Path | None,
-    _option("--config", metavar="FILE", panel=_RUN,
-            help="A YAML file of options; those on the command line go before it."),
-]  # fmt: skip
-
-
-def _config(file: Path | None = None, **given: Any) -> Config:
-    """Options of a file, and over them those of the command line."""
-    values = read_config(file) if file is not None else {}
-    for name, value in given.items():
-        if value is None or value == []:
-            continue
-        if name in ("model_options", "method_options"):
-            what = "--set" if name == "model_options" else "--option"
-            value = {**values.get(name, {}), **key_values(what, value)}
-        elif name == "target":
-            value = target_of(value)
-        elif name == "heal":
-            value = [part for text in value for part in text.split(",")]
-        elif name == "round_to":
-            value = int(value) if value.isdigit() else value
-        values[name] = value
-    return Config.of(values)
-
-
 def _json(content: Any) -> None:
     print(json.dumps(content, indent=1))
 
 
 # -- commands -------------------------------------------------------------------------------------
 @_command("prune", "Pruning")
+@takes(*(field for field in OPTIONS if field != "model"))
 def prune_command(
+    options: dict[str, Any],
+    context: typer.Context,
     model: MaybeModel = None,
     out: Annotated[
         Path | None,
-        _option("--out", "-o", metavar="DIR", panel=_RUN, help="Where the run lives; needed."),
+        option("--out", "-o", metavar="DIR", panel=RUN, help="Where the run lives; needed."),
     ] = None,
-    data: Data = None,
-    target: Target = None,
-    sparsity: Annotated[
-        float | None,
-        _option(
-            "--sparsity",
-            metavar="SHARE",
-            panel=_BUDGET,
-            help="Share of single weights to set to zero, for methods that do that.",
-        ),
-    ] = None,
-    method: Annotated[
-        str | None,
-        _option(
-            "--method",
-            "-m",
-            metavar="NAME",
-            panel=_HOW,
-            help="A published method as it is in the paper: `sentei methods` lists them. "
-            "Without one: criterion, allocation and rounds.",
-        ),
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        _option("--option", metavar="NAME=VALUE", panel=_HOW, help="An option of the method."),
-    ] = None,
-    criterion: Criterion = None,
-    allocation: Allocation = None,
-    rounds: Annotated[
-        int | None,
-        _option(
-            "--rounds",
-            metavar="N",
-            panel=_HOW,
-            default="1",
-            help="Prune in so many steps, with training between them.",
-        ),
-    ] = None,
-    calibration: Calibration = None,
-    heal: Annotated[
-        list[str] | None,
-        _option(
-            "--heal",
-            metavar="NAME",
-            panel=_HOW,
-            help="Repair right after pruning: compensate, merge, reconstruct, recalibrate. "
-            "Several with commas.",
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        _option(
-            "--epochs",
-            metavar="N",
-            panel=_TRAINING,
-            default="10",
-            help="Of training after pruning.",
-        ),
-    ] = None,
-    round_epochs: Annotated[
-        int | None,
-        _option(
-            "--round-epochs",
-            metavar="N",
-            panel=_TRAINING,
-            default="1",
-            help="Of training after each round but the last.",
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        _option(
-            "--lr",
-            metavar="RATE",
-            panel=_TRAINING,
-            default="0.02",
-            help="Learning rate after pruning.",
-        ),
-    ] = None,
-    train_epochs: Annotated[
-        int | None,
-        _option(
-            "--train-epochs",
-            metavar="N",
-            panel=_TRAINING,
-            default="0",
-            help="Of training before pruning, for models without weights.",
-        ),
-    ] = None,
-    train_lr: Annotated[
-        float | None,
-        _option(
-            "--train-lr",
-            metavar="RATE",
-            panel=_TRAINING,
-            default="0.05",
-            help="Learning rate before pruning.",
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        _option(
-            "--batch-size", metavar="N", panel=_TRAINING, default="64", help="Examples a step."
-        ),
-    ] = None,
-    optimizer: Annotated[
-        str | None,
-        _option(
-            "--optimizer",
-            metavar="NAME",
-            panel=_TRAINING,
-            default="sgd",
-            help="sgd, adam or adamw.",
-        ),
-    ] = None,
-    weight_decay: Annotated[
-        float | None,
-        _option("--weight-decay", metavar="RATE", panel=_TRAINING, default="0", help="Decay."),
-    ] = None,
-    schedule: Annotated[
-        str | None,
-        _option(
-            "--schedule",
-            metavar="NAME",
-            panel=_TRAINING,
-            default="cosine",
-            help="Of the learning rate: cosine, linear, step or constant.",
-        ),
-    ] = None,
-    distill: Annotated[
-        bool | None,
-        _option(
-            "--distill", panel=_TRAINING, help="Learn from the unpruned model too, by its logits."
-        ),
-    ] = None,
-    augment: Annotated[
-        bool | None,
-        _option("--augment", panel=_TRAINING, help="Random crops and flips of image folders."),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        _option(
-            "--workers",
-            metavar="N",
-            panel=_TRAINING,
-            default="0",
-            help="Processes that read images.",
-        ),
-    ] = None,
-    set_: Set = None,
-    weights: Weights = None,
-    input_: Input = None,
-    trust: Trust = None,
-    image_size: ImageSize = None,
-    length: Length = None,
-    protect: Protect = None,
-    round_to: RoundTo = None,
-    min_fraction: MinFraction = None,
-    uniform: Uniform = None,
-    granularity: Granularity = None,
-    depth: Depth = None,
-    seed: Seed = None,
-    device: Device = None,
-    threads: Threads = None,
     config: ConfigFile = None,
     resume: Annotated[
         bool,
-        _option("--resume", panel=_RUN, help="Go on with the run in --out, after whatever end."),
+        option("--resume", panel=RUN, help="Go on with the run in --out, after whatever end."),
     ] = False,
 ) -> None:
     """Prune a model: from the baseline to the saved, verified and timed small one.
@@ -525,26 +225,22 @@ def prune_command(
       sentei prune timm:resnet18 --set in_chans=1,num_classes=10 --data digits
         --train-epochs 3 --target macs=50% --out runs/half
     """  # fmt: skip
+    from sentei.cli.folder import Run
     from sentei.cli.pruning import Talking, prune
+    from sentei.cli.team import follows, launch, world
 
     if out is None:
         raise PruneError("where to? Give --out, a new folder")
-    given = {
-        "model": model, "data": data, "target": target, "sparsity": sparsity, "method": method,
-        "method_options": option, "criterion": criterion, "allocation": allocation,
-        "rounds": rounds, "calibration": calibration, "heal": heal, "epochs": epochs,
-        "round_epochs": round_epochs, "lr": lr, "train_epochs": train_epochs,
-        "train_lr": train_lr, "batch_size": batch_size, "optimizer": optimizer,
-        "weight_decay": weight_decay, "schedule": schedule, "distill": distill,
-        "augment": augment, "workers": workers, "model_options": set_, "weights": weights,
-        "input": input_, "trust": trust, "image_size": image_size, "length": length,
-        "protect": protect, "round_to": round_to, "min_fraction": min_fraction,
-        "uniform": uniform, "granularity": granularity, "depth": depth, "seed": seed,
-        "device": device,
-        "threads": threads,
-    }  # fmt: skip
-    bare = config is None and not any(v is not None and v != [] for v in given.values())
-    made = None if resume and bare else _config(config, **given)
+    options["model"] = model
+    bare = config is None and not any(v is not None and v != [] for v in options.values())
+    made = None if resume and bare else config_from(config, **options)
+    there = made or Run.configuration(out)
+    if there.processes > 1 and world() == 1:
+        debug = bool(context.find_root().params.get("debug"))
+        code = launch(made, out, there.processes, resume=resume, debug=debug)
+        if code:
+            raise typer.Exit(code)
+        return
     screen = show.console()
     try:
         result = prune(made, out, resume=resume, report=Talking(screen))
@@ -554,6 +250,8 @@ def prune_command(
                 f"stopped; nothing is lost. Go on with: sentei prune --resume --out {out}"
             ) from None
         raise
+    if follows():
+        return
     from sentei.cli.comparing import summary
 
     print()
@@ -561,42 +259,34 @@ def prune_command(
 
 
 @_command("plan", "Pruning")
-def plan_command(
-    model: Model,
-    target: Target = None,
-    data: Data = None,
-    criterion: Criterion = None,
-    allocation: Allocation = None,
-    calibration: Calibration = None,
-    protect: Protect = None,
-    round_to: RoundTo = None,
-    min_fraction: MinFraction = None,
-    uniform: Uniform = None,
-    granularity: Granularity = None,
-    depth: Depth = None,
-    set_: Set = None,
-    weights: Weights = None,
-    input_: Input = None,
-    trust: Trust = None,
-    image_size: ImageSize = None,
-    length: Length = None,
-    seed: Seed = None,
-    device: Device = None,
-    threads: Threads = None,
-    json_: Json = False,
-) -> None:
+@takes(
+    "model",
+    "model_options",
+    "weights",
+    "input",
+    "trust",
+    "data",
+    "image_size",
+    "length",
+    "target",
+    "protect",
+    "round_to",
+    "min_fraction",
+    "uniform",
+    "granularity",
+    "depth",
+    "criterion",
+    "allocation",
+    "calibration",
+    "seed",
+    "device",
+    "threads",
+)
+def plan_command(options: dict[str, Any], json_: Json = False) -> None:  # fmt: skip
     """What a target would do to a model, without doing it."""
     from sentei.cli.planning import plan, plan_json, plan_table
 
-    result = plan(
-        _config(
-            model=model, target=target, data=data, criterion=criterion, allocation=allocation,
-            calibration=calibration, protect=protect, round_to=round_to,
-            min_fraction=min_fraction, uniform=uniform, granularity=granularity, depth=depth,
-            model_options=set_, weights=weights, input=input_, trust=trust,
-            image_size=image_size, length=length, seed=seed, device=device, threads=threads,
-        )
-    )  # fmt: skip
+    result = plan(config_from(**options))
     if json_:
         _json(plan_json(result))
     else:
@@ -604,33 +294,30 @@ def plan_command(
 
 
 @_command("inspect", "Looking")
+@takes(
+    "model",
+    "model_options",
+    "weights",
+    "input",
+    "trust",
+    "data",
+    "image_size",
+    "length",
+    "protect",
+    "device",
+)
 def inspect_command(
-    model: Model,
-    data: Data = None,
+    options: dict[str, Any],
     levels: Annotated[
-        int, _option("--levels", metavar="N", panel=_RUN, default="2",
-                     help="Levels of modules to show.")
+        int, option("--levels", metavar="N", panel=RUN, default="2",
+                    help="Levels of modules to show.")
     ] = 2,
-    protect: Protect = None,
-    set_: Set = None,
-    weights: Weights = None,
-    input_: Input = None,
-    trust: Trust = None,
-    image_size: ImageSize = None,
-    length: Length = None,
-    device: Device = None,
     json_: Json = False,
 ) -> None:  # fmt: skip
     """What can be pruned in a model, what is pinned and why, and where its cost sits."""
     from sentei.cli.inspecting import inspect
 
-    found = inspect(
-        _config(
-            model=model, data=data, protect=protect, model_options=set_, weights=weights,
-            input=input_, trust=trust, image_size=image_size, length=length, device=device,
-        ),
-        levels=levels,
-    )  # fmt: skip
+    found = inspect(config_from(**options), levels=levels)
     if json_:
         _json(found.to_json())
     else:
@@ -638,33 +325,36 @@ def inspect_command(
 
 
 @_command("sensitivity", "Looking")
+@takes(
+    "model",
+    "model_options",
+    "weights",
+    "trust",
+    "data",
+    "image_size",
+    "length",
+    "protect",
+    "granularity",
+    "criterion",
+    "seed",
+    "device",
+    "threads",
+)
 def sensitivity_command(
-    model: Model,
-    data: Data = None,
+    options: dict[str, Any],
     out: Annotated[
-        Path, _option("--out", "-o", metavar="DIR", panel=_RUN, default="sensitivity",
-                      help="Where picture and figures go.")
+        Path, option("--out", "-o", metavar="DIR", panel=RUN, default="sensitivity",
+                     help="Where picture and figures go.")
     ] = Path("sensitivity"),
     ratios: Annotated[
         str | None,
-        _option("--ratios", metavar="LIST", panel=_HOW, default="10,25,50,75,90",
-                help="Percentages of a group to remove."),
+        option("--ratios", metavar="LIST", panel=HOW, default="10,25,50,75,90",
+               help="Percentages of a group to remove."),
     ] = None,
     examples: Annotated[
-        int, _option("--examples", metavar="N", panel=_HOW, default="512",
-                     help="Validation examples to judge by, at most.")
+        int, option("--examples", metavar="N", panel=HOW, default="512",
+                    help="Validation examples to judge by, at most.")
     ] = 512,
-    criterion: Criterion = None,
-    protect: Protect = None,
-    granularity: Granularity = None,
-    set_: Set = None,
-    weights: Weights = None,
-    trust: Trust = None,
-    image_size: ImageSize = None,
-    length: Length = None,
-    seed: Seed = None,
-    device: Device = None,
-    threads: Threads = None,
 ) -> None:  # fmt: skip
     """How much each group can lose: accuracy against the share removed, with a picture.
 
@@ -673,16 +363,7 @@ def sensitivity_command(
     """
     from sentei.cli.sensing import sense, sensitivity_table
 
-    found, picture = sense(
-        _config(
-            model=model, data=data, criterion=criterion, protect=protect,
-            granularity=granularity, model_options=set_, weights=weights, trust=trust,
-            image_size=image_size, length=length, seed=seed, device=device, threads=threads,
-        ),
-        out,
-        ratios=ratios,
-        examples=examples,
-    )  # fmt: skip
+    found, picture = sense(config_from(**options), out, ratios=ratios, examples=examples)
     screen = show.console()
     show.put(screen, sensitivity_table(found))
     screen.print(f"\npicture: {picture}\nfigures: {picture.with_suffix('.json')}", soft_wrap=True)
@@ -722,11 +403,11 @@ def report_command(
 def export_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An output folder.")],
     to: Annotated[
-        str, _option("--to", metavar="FORMAT", panel=_RUN, help="onnx, pt2 or hf.")
+        str, option("--to", metavar="FORMAT", panel=RUN, help="onnx, pt2 or hf.")
     ],
     out: Annotated[
         Path | None,
-        _option("--out", "-o", metavar="PATH", panel=_RUN, help="Where to; beside the model by "
+        option("--out", "-o", metavar="PATH", panel=RUN, help="Where to; beside the model by "
                 "default."),
     ] = None,
     trust: Trust = None,
@@ -761,7 +442,7 @@ def methods_command(
     ] = None,
     family: Annotated[
         str | None,
-        _option("--family", "-f", metavar="NAME", panel=_RUN, help="Only of this family."),
+        option("--family", "-f", metavar="NAME", panel=RUN, help="Only of this family."),
     ] = None,
     json_: Json = False,
 ) -> None:
@@ -802,23 +483,23 @@ def bench_command(
         Path, typer.Argument(metavar="FILE", help="A YAML file of tasks, methods, targets, seeds.")
     ],
     out: Annotated[
-        Path, _option("--out", "-o", metavar="DIR", panel=_RUN, help="Where results are kept.")
+        Path, option("--out", "-o", metavar="DIR", panel=RUN, help="Where results are kept.")
     ],
     on: Annotated[
         str,
-        _option("--on", metavar="PLACE", panel=_RUN, default="here",
+        option("--on", metavar="PLACE", panel=RUN, default="here",
                 help="here: in processes; ray: on a Ray cluster."),
     ] = "here",
     workers: Annotated[
-        int, _option("--workers", metavar="N", panel=_RUN, default="1", help="Processes.")
+        int, option("--workers", metavar="N", panel=RUN, default="1", help="Processes.")
     ] = 1,
     address: Annotated[
         str | None,
-        _option("--address", metavar="ADDRESS", panel=_RUN,
+        option("--address", metavar="ADDRESS", panel=RUN,
                 help="Of the Ray cluster; one is started here by default."),
     ] = None,
     retry: Annotated[
-        bool, _option("--retry", panel=_RUN, help="Try again what failed before.")
+        bool, option("--retry", panel=RUN, help="Try again what failed before.")
     ] = False,
 ) -> None:  # fmt: skip
     """Compare methods under one protocol: tasks × methods × targets × seeds.
@@ -842,15 +523,15 @@ def bench_command(
 @_command("map", "Comparing")
 def map_command(
     out: Annotated[
-        Path, _option("--out", "-o", metavar="FILE", panel=_RUN, help="The page to write.")
+        Path, option("--out", "-o", metavar="FILE", panel=RUN, help="The page to write.")
     ] = Path("map.html"),
     store: Annotated[
         Path | None,
-        _option("--store", metavar="DIR", panel=_RUN, help="A bench whose curves are shown."),
+        option("--store", metavar="DIR", panel=RUN, help="A bench whose curves are shown."),
     ] = None,
     claims: Annotated[
         Path | None,
-        _option("--claims", metavar="DIR", panel=_RUN, help="Records of measured claims."),
+        option("--claims", metavar="DIR", panel=RUN, help="Records of measured claims."),
     ] = None,
 ) -> None:
     """Draw all methods by year and family, as an interactive page."""

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -72,6 +72,11 @@ class Config(BaseModel):
     optimizer: str = "sgd"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     schedule: str = "cosine"
+
+    precision: Literal["no", "bf16", "fp16"] | None = None
+    processes: Annotated[int, Field(ge=1)] = 1
+    parallel: Literal["ddp", "fsdp"] | None = None
+    checkpoint: Annotated[float, Field(ge=0)] = 10.0
 
     seed: int = 0
     device: str = "auto"

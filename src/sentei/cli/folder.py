@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sentei.cli.config import Config, read_config
+from sentei.cli.team import Team
 from sentei.graph.errors import PruneError
 from sentei.storage.atomic import write_file
 
@@ -40,10 +41,21 @@ Facts = dict[str, Any]
 
 
 class Run:
-    """An open run; only one process has it. Use as a context manager."""
+    """An open run; only one process has it, with its team. Use as a context manager.
 
-    def __init__(self, folder: Path, config: Config, stages: dict[str, Facts], lock: int | None):
+    Only the team's main process writes; the others are told what it found.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        stages: dict[str, Facts],
+        lock: int | None,
+        team: Team | None = None,
+    ) -> None:
         self.folder, self.config, self.stages, self._lock = folder, config, stages, lock
+        self.team = team or Team()
 
     @staticmethod
     def start(folder: str | os.PathLike[str], config: Config) -> Run:
@@ -80,23 +92,36 @@ class Run:
         return run
 
     @staticmethod
+    def configuration(folder: str | os.PathLike[str]) -> Config:
+        """Of a run that is there.
+
+        Raises:
+            PruneError: there is none, or it is damaged.
+        """
+        path = Path(folder)
+        if not (path / CONFIG).is_file():
+            raise PruneError(f"{path} holds no run to go on with")
+        return Config.of(read_config(path / CONFIG))
+
+    @staticmethod
     def resume(folder: str | os.PathLike[str]) -> Run:
         """Go on with the run in a folder.
 
         Raises:
             PruneError: there is none, its files are damaged, or it is running in another process.
         """
-        path = Path(folder)
-        if not (path / CONFIG).is_file():
-            raise PruneError(f"{path} holds no run to go on with")
+        path, config = Path(folder), Run.configuration(folder)
         lock = _lock(path)
         try:
-            config = Config.of(read_config(path / CONFIG))
             return Run(path, config, _journal(path), lock)
         except BaseException:
             if lock is not None:
                 os.close(lock)
             raise
+
+    def shared(self) -> tuple[Path, Config, dict[str, Facts]]:
+        """What the others of a team need to follow."""
+        return self.folder, self.config, self.stages
 
     def __enter__(self) -> Run:
         (self.folder / WORK).mkdir(exist_ok=True)
@@ -107,6 +132,8 @@ class Run:
 
     def undo(self) -> None:
         """Take back what `start` did: nothing has been found out that is worth keeping."""
+        if not self.team.main:
+            return
         shutil.rmtree(self.folder / WORK, ignore_errors=True)
         for name in (JOURNAL, CONFIG, ".lock"):
             (self.folder / name).unlink(missing_ok=True)
@@ -133,11 +160,15 @@ class Run:
         return facts
 
     def once(self, stage: str, do: Callable[[], Facts]) -> Facts:
-        """What a stage found: from the journal, or by doing it now."""
-        return self.stages[stage] if stage in self.stages else self.record(stage, do())
+        """What a stage found: from the journal, or by doing it now, in the main process."""
+        if stage not in self.stages:
+            self.stages[stage] = self.team.lead(lambda: self.record(stage, do()))
+        return self.stages[stage]
 
     def drop(self, *names: str) -> None:
         """Remove states that are no longer needed."""
+        if not self.team.main:
+            return
         for name in names:
             path = self.work(name)
             if path.is_dir():
@@ -152,6 +183,8 @@ class Run:
         shutil.rmtree(self.folder / WORK, ignore_errors=True)
 
     def _write(self) -> None:
+        if not self.team.main:
+            return
         journal = {"format": "sentei-run", "version": 1, "stages": self.stages}
         write_file(self.folder / JOURNAL, json.dumps(journal, indent=1) + "\n")
 

@@ -7,11 +7,10 @@ from typing import Any
 
 from rich.console import Group as Lines
 
-import sentei
 from sentei.cli import show
 from sentei.cli.config import Config
 from sentei.cli.opened import open_all
-from sentei.cli.pruning import calibration, check, facts_of, inputs
+from sentei.cli.pruning import check, cut, facts_of
 from sentei.prune import Result
 
 __all__ = ["plan", "plan_json", "plan_table"]
@@ -27,23 +26,7 @@ def plan(config: Config) -> Result:
     """
     check(config)
     opened = open_all(config)
-    return sentei.prune(
-        opened.model,
-        **inputs(opened),
-        target=config.budget,
-        criterion=config.criterion,
-        allocation=config.allocation,
-        granularity=config.granularity,
-        protect=config.protect,
-        round_to=config.round_to,
-        min_fraction=config.min_fraction,
-        uniform=config.uniform,
-        depth=config.depth,
-        data=calibration(config, opened),
-        loss=opened.data.loss if opened.data is not None else None,
-        seed=config.seed,
-        dry_run=True,
-    )
+    return cut(config, opened, opened.model, config.budget, dry_run=True)
 
 
 def plan_json(result: Result) -> dict[str, Any]:

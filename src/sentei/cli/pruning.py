@@ -32,8 +32,9 @@ from sentei.allocation.target import share_of
 from sentei.batches import batches, to_device
 from sentei.cli import show
 from sentei.cli.config import Config
-from sentei.cli.folder import MODEL, Facts, Run, read_result
+from sentei.cli.folder import CONFIG, MODEL, Facts, Run, read_result
 from sentei.cli.opened import Opened, open_all, shapes
+from sentei.cli.team import team_of, world
 from sentei.graph.errors import PruneError, closest
 from sentei.graph.table import reasons
 from sentei.hooks import Distill
@@ -47,7 +48,7 @@ from sentei.storage.checkpoint import load_checkpoint, save_checkpoint
 from sentei.storage.recipe import encode
 from sentei.tasks import evaluate
 
-__all__ = ["HEALS", "Quiet", "Talking", "answers", "calibration", "check", "facts_of", "inputs",
+__all__ = ["HEALS", "Quiet", "Talking", "answers", "check", "cut", "facts_of", "inputs",
            "prune", "round_target"]  # fmt: skip
 
 
@@ -103,39 +104,59 @@ def prune(
     Raises:
         PruneError: it cannot be done as asked; says why.
     """
-    report = report or Quiet()
-    there = (Path(out) / "config.yaml").exists()
-    if resume and (there or config is None):
-        run = Run.resume(out)
-        if config is not None and _resolved(config) != run.config:
-            differs = [n for n in Config.model_fields
-                       if getattr(_resolved(config), n) != getattr(run.config, n)]  # fmt: skip
-            run.close()
-            raise PruneError(
-                f"the run in {out} was started with other options ({', '.join(differs)}); "
-                "leave them out to go on with it, or give another --out"
-            )
-    elif config is None:
+    resolved = None if config is None else _resolved(config)
+    if resolved is not None:
+        check(resolved)
+    elif not resume:
         raise PruneError("which model? Give MODEL, or --config")
-    else:
-        check(config)
-        run = Run.start(out, _resolved(config))
-    with run:
-        if "done" in run:
-            return read_result(out)
-        try:
-            return _Work(run, report).go()
-        except Exception:
-            if not run.stages:  # nothing was done yet: leave nothing behind
-                run.undo()
-            raise
+    with team_of(resolved or Run.configuration(out)) as team:
+        if report is None or not team.main:
+            report = Quiet()
+        mine: list[Run] = []  # the lock is the main process's
+
+        def begin() -> tuple[Path, Config, dict[str, Facts]]:
+            mine.append(_open(resolved, out, resume))
+            return mine[0].shared()
+
+        shared = team.lead(begin)
+        run = mine[0] if mine else Run(*shared, lock=None)
+        run.team = team
+        with run:
+            if "done" in run:
+                return team.lead(lambda: read_result(out))
+            try:
+                return _Work(run, report).go()
+            except Exception:
+                if not run.stages:  # nothing was done yet: leave nothing behind
+                    run.undo()
+                raise
+
+
+def _open(config: Config | None, out: str | os.PathLike[str], resume: bool) -> Run:
+    if not (resume and (config is None or (Path(out) / CONFIG).exists())):
+        assert config is not None
+        return Run.start(out, config)
+    run = Run.resume(out)
+    differs = [
+        n for n in Config.model_fields
+        if config is not None and getattr(config, n) != getattr(run.config, n)
+    ]  # fmt: skip
+    if differs:
+        run.close()
+        raise PruneError(
+            f"the run in {out} was started with other options ({', '.join(differs)}); "
+            "leave them out to go on with it, or give another --out"
+        )
+    return run
 
 
 def _resolved(config: Config) -> Config:
-    """With everything filled in that the machine decides, and paths that hold from anywhere."""
+    """With everything filled in that the machine or the launcher decides, and paths that hold from
+    anywhere."""
     from sentei.cli.config import absolute
     from sentei.cli.opened import device_of
 
+    sharded = os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
     return config.model_copy(
         update={
             "model": absolute(config.model),
@@ -144,6 +165,9 @@ def _resolved(config: Config) -> Config:
             "device": str(device_of(config.device)),
             "threads": config.threads or torch.get_num_threads(),
             "epochs": config.epochs if config.data else 0,
+            "precision": config.precision or os.environ.get("ACCELERATE_MIXED_PRECISION") or "no",
+            "processes": world() if config.processes == 1 else config.processes,
+            "parallel": config.parallel or ("fsdp" if sharded else "ddp"),
         }
     )
 
@@ -203,6 +227,34 @@ def check(config: Config) -> None:
         raise PruneError("--train-epochs needs data: give --data, such as --data digits")
 
 
+def cut(
+    config: Config,
+    opened: Opened,
+    model: nn.Module,
+    target: Target | None,
+    *,
+    dry_run: bool = False,
+) -> sentei.Result:
+    """`sentei.prune` with the options of a configuration."""
+    return sentei.prune(
+        model,
+        **inputs(opened),
+        target=target,
+        criterion=config.criterion,
+        allocation=config.allocation,
+        granularity=config.granularity,
+        protect=config.protect,
+        round_to=config.round_to,
+        min_fraction=config.min_fraction,
+        uniform=config.uniform,
+        depth=config.depth,
+        data=calibration(config, opened),
+        loss=opened.data.loss if opened.data is not None else None,
+        seed=config.seed,
+        dry_run=dry_run,
+    )
+
+
 def round_target(target: Target, whole: Mapping[str, int], number: int, rounds: int) -> Target:
     """The budget of one round of several: each takes the same share of what is left.
 
@@ -244,10 +296,10 @@ class _Work:
     """The stages, in order."""
 
     def __init__(self, run: Run, report: Quiet) -> None:
-        self.run, self.config, self.report = run, run.config, report
+        self.run, self.config, self.report, self.team = run, run.config, report, run.team
 
     def go(self) -> Facts:
-        self.opened = open_all(self.config)
+        self.opened = self.team.together(lambda: open_all(self.config))
         self.model = self.opened.model
         self._introduce()
         self._start()
@@ -289,18 +341,24 @@ class _Work:
             "source": dataclasses.asdict(opened.source),
             "examples": None if opened.data is None else list(opened.data.counts),
         }
-        if "start" not in self.run:
+
+        def begin() -> Facts:
             save_checkpoint(path, self.model.state_dict())
-            self.run.record("start", {"began": time.time(), "inputs": inputs})
-            return
-        before = self.run.stages["start"]["inputs"]
-        for what, words in (("source", "the model"), ("examples", "the data")):
-            if before[what] != inputs[what]:
-                raise PruneError(
-                    f"{words} is not what it was when the run in {self.run.folder} was started; "
-                    "put it back, or begin anew in another --out"
-                )
-        if path.exists():
+            return {"began": time.time(), "inputs": inputs}
+
+        new = "start" not in self.run
+        before = self.run.once("start", begin)["inputs"]
+
+        def compare() -> None:
+            for what, words in (("source", "the model"), ("examples", "the data")):
+                if before[what] != inputs[what]:
+                    raise PruneError(
+                        f"{words} is not what it was when the run in {self.run.folder} was "
+                        "started; put it back, or begin anew in another --out"
+                    )
+
+        self.team.together(compare)
+        if (not new or not self.team.main) and path.exists():
             self.model.load_state_dict(load_checkpoint(path))
 
     def _train(self) -> None:
@@ -354,7 +412,13 @@ class _Work:
             if number == done:
                 self.model = self._load(self.run.work(f"pruned-{number}"))
             elif number > done:
-                self._prune(number)
+                self.run.once(stage, lambda number=number: self._prune(number))
+                if not self.team.main:
+                    self.model = self._load(self.run.work(f"pruned-{number}"))
+                # What came before is not gone back to any more.
+                self.run.drop(f"pruned-{number - 1}", f"recover-{number - 1}")
+                if not config.distill:
+                    self.run.drop("train")
             self._tell_pruned(stage)
             if number < done:
                 continue
@@ -368,35 +432,16 @@ class _Work:
                 )
                 self._trained(f"recover-{number}", log)
 
-    def _prune(self, number: int) -> None:
-        config, opened, stage = self.config, self.opened, f"prune-{number}"
+    def _prune(self, number: int) -> Facts:
+        config, opened = self.config, self.opened
         before = copy.deepcopy(self.model) if config.heal else None
-        result = sentei.prune(
-            self.model,
-            **inputs(opened),
-            target=self._target(number),
-            criterion=config.criterion,
-            allocation=config.allocation,
-            granularity=config.granularity,
-            protect=config.protect,
-            round_to=config.round_to,
-            min_fraction=config.min_fraction,
-            uniform=config.uniform,
-            depth=config.depth,
-            data=self._calibration(),
-            loss=opened.data.loss if opened.data is not None else None,
-            seed=config.seed,
-        )
+        result = cut(config, opened, self.model, self._target(number))
         began = time.perf_counter()
         healed = self._heal(before, result) if before is not None else []
         facts = facts_of(result) | {"healed": healed}
         facts["seconds"]["heal"] = time.perf_counter() - began
         sentei.save(result, self.run.work(f"pruned-{number}"))
-        self.run.record(stage, facts)
-        # What came before is not gone back to any more.
-        self.run.drop(f"pruned-{number - 1}", f"recover-{number - 1}")
-        if not config.distill:
-            self.run.drop("train")
+        return facts
 
     def _target(self, number: int) -> Target:
         target = self.config.budget
@@ -414,11 +459,8 @@ class _Work:
             whole = first["before"]
         return round_target(target, whole, number, self.config.rounds)
 
-    def _calibration(self) -> Any:
-        return calibration(self.config, self.opened)
-
     def _heal(self, before: nn.Module, result: sentei.Result) -> list[str]:
-        data = self._calibration()
+        data = calibration(self.config, self.opened)
         for heal in self.config.heal:
             with torch.random.fork_rng():
                 torch.manual_seed(self.config.seed)
@@ -479,6 +521,7 @@ class _Work:
         )
         old = "method" in self.run
         outcome = apply(method, setting, **config.method_options)
+        self.team.agree(self.model)
         self.masks = outcome.masks
         facts: Facts = {
             "method": method.id,
@@ -495,7 +538,8 @@ class _Work:
         if not old:
             self.run.record("method", facts)
         if outcome.masks is not None:
-            outcome.masks.save(self.run.folder / "masks.safetensors")
+            if self.team.main:
+                outcome.masks.save(self.run.folder / "masks.safetensors")
             text = (
                 f"{method.id}: {outcome.kept:,} of {outcome.weights:,} weights stay "
                 f"({show.percent(outcome.kept, outcome.weights)}), the others are zero"
@@ -539,15 +583,23 @@ class _Work:
         self, name: str, model: nn.Module, data: Any, recipe: Recipe, **options: Any
     ) -> Log:
         what = {"train": "training", "training": "training"}.get(name.split("-")[0], "recovering")
+        team = self.team
         with self.report.bar(what, recipe.steps(data), "steps") as tick:
-            return train_resumably(
+            log = train_resumably(
                 self.run.work(name),
                 model,
                 data,
                 recipe,
+                every=self.config.checkpoint,
                 tick=lambda done, total, note: tick(done, note),
+                accelerator=team.accelerator,
+                sharded=team.sharded,
                 **options,
             )
+        if team.accelerator is not None:
+            team.accelerator.free_memory()  # wrappers and optimisers of this training
+            team.agree(model)
+        return log
 
     def _trained(self, stage: str, log: Log) -> None:
         facts = {"losses": list(log.losses), "steps": log.steps, "seconds": log.seconds}
@@ -628,10 +680,13 @@ class _Work:
         return sentei.load(folder, model=self.opened.fresh()).to(self.opened.device).eval()
 
     def _finish(self) -> Facts:
-        result = result_of(self.run, self.opened)
-        self.run.finish(result)
-        self.report.line("report", str(write_page(self.run.folder)))
-        return result
+        def do() -> Facts:
+            result = result_of(self.run, self.opened)
+            self.run.finish(result)
+            self.report.line("report", str(write_page(self.run.folder)))
+            return result
+
+        return self.team.lead(do)
 
 
 def facts_of(result: sentei.Result) -> Facts:
@@ -764,6 +819,8 @@ def result_of(run: Run, opened: Opened) -> Facts:
         "machine": {
             "device": config.device,
             "threads": config.threads,
+            "processes": config.processes,
+            "precision": config.precision,
             "processor": machine(torch.device(config.device))["processor"],
             "system": platform.platform(terse=True),
             "python": platform.python_version(),

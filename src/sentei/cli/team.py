@@ -1,0 +1,268 @@
+"""A run in one process or several: who does what, and how the others learn of it.
+
+Trainings are everybody's. All else, pruning and measuring and writing included, is done by the main
+process, and what it found is told to the others, who read models from the folder of the run: no
+two machines need to come to the same result by themselves. `torchrun`, `accelerate launch` and
+`sentei prune --processes N` start the processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from sentei.cli.config import Config
+from sentei.graph.errors import PruneError
+
+__all__ = ["Team", "follows", "launch", "team_of", "world"]
+
+T = TypeVar("T")
+
+# Others wait while the main process prunes, evaluates and measures, however long that takes.
+_PATIENCE = timedelta(days=30)
+
+
+def world() -> int:
+    """How many processes the launcher has started; 1 without one."""
+    return max(int(os.environ.get("WORLD_SIZE") or 1), 1)
+
+
+def follows() -> bool:
+    """Whether this is one of several processes, and not the main one."""
+    return world() > 1 and int(os.environ.get("RANK") or 0) > 0
+
+
+class Team:
+    """The processes of a run; by default this one alone.
+
+    accelerator: what trainings run on; None for plain training here.
+    sharded: do trainings spread parameters over the processes?
+    """
+
+    def __init__(self, accelerator: Any = None, sharded: bool = False) -> None:
+        self.accelerator, self.sharded = accelerator, sharded
+        self.count = 1 if accelerator is None else accelerator.num_processes
+        self.main = accelerator is None or accelerator.is_main_process
+        self._words = None
+        if self.count > 1:  # NCCL would keep the devices busy while it waits
+            self._words = torch.distributed.new_group(backend="gloo", timeout=_PATIENCE)
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.count > 1:
+            torch.distributed.barrier(self._words)
+
+    def lead(self, do: Callable[[], T]) -> T:
+        """What the main process finds by doing it, for all.
+
+        Raises:
+            PruneError: in the others, where it failed in the main process.
+        """
+        if self.count == 1:
+            return do()
+        self.wait()
+        found: list[Any] = [None, None]
+        if self.main:
+            try:
+                found[0] = do()
+            except Exception as error:
+                found[1] = str(error) or type(error).__name__
+                torch.distributed.broadcast_object_list(found, 0, group=self._words)
+                raise
+        torch.distributed.broadcast_object_list(found, 0, group=self._words)
+        if found[1] is not None:
+            raise PruneError(found[1])
+        return found[0]
+
+    def together(self, do: Callable[[], T]) -> T:
+        """What every process does for itself; where it fails in one, it fails in all.
+
+        Raises:
+            PruneError: it failed in another process; says in which.
+        """
+        if self.count == 1:
+            return do()
+        found, failure = None, None
+        try:
+            found = do()
+        except Exception as error:
+            failure = error
+        words = None if failure is None else str(failure) or type(failure).__name__
+        all_words = self._gather(words)
+        if failure is not None:
+            raise failure
+        for number, text in enumerate(all_words):
+            if text is not None:
+                raise PruneError(f"process {number}: {text}")
+        return found  # type: ignore[return-value]
+
+    def agree(self, model: nn.Module) -> None:
+        """Make sure that all processes hold the same model, bit for bit.
+
+        Raises:
+            PruneError: they do not.
+        """
+        if self.count == 1:
+            return
+        digest = hashlib.sha256()
+        for name, tensor in model.state_dict().items():
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        if len(set(self._gather(digest.hexdigest()))) > 1:
+            raise PruneError(
+                "the processes came to different networks: what was done draws or measures "
+                "something of its own in each of them. Run it in one process"
+            )
+
+    def _gather(self, value: Any) -> list[Any]:
+        values: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(values, value, group=self._words)
+        return values
+
+
+@contextmanager
+def team_of(config: Config) -> Iterator[Team]:
+    """The team of a resolved configuration.
+
+    Raises:
+        PruneError: it wants other processes than there are, or a precision that the device lacks.
+    """
+    there = world()
+    if config.processes != there:
+        raise PruneError(
+            f"this run wants {config.processes} processes, and {there} "
+            f"{'is' if there == 1 else 'are'} here: start it with `sentei prune`, torchrun or "
+            "accelerate launch"
+        )
+    device, precision = torch.device(config.device), config.precision or "no"
+    if there == 1 and precision == "no":
+        yield Team()
+        return
+    if precision == "fp16" and device.type == "cpu":
+        raise PruneError("--precision fp16 needs a GPU; on a CPU use bf16")
+    if there > 1 and device.index is not None:
+        raise PruneError(f"--device {device} is one device; several processes want --device cuda")
+    try:
+        from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
+        from accelerate.state import AcceleratorState, PartialState
+    except ImportError as error:
+        raise PruneError(
+            f"--precision and several processes need accelerate ({error}); "
+            "pip install 'sentei[train]'"
+        ) from None
+    ours = not PartialState._shared_state
+    if device.index is not None:
+        torch.cuda.set_device(device)
+    try:
+        accelerator = Accelerator(
+            cpu=device.type == "cpu",
+            mixed_precision=precision,
+            kwargs_handlers=[
+                # Heads that only some losses reach are no reason to fail.
+                DistributedDataParallelKwargs(find_unused_parameters=True),
+                InitProcessGroupKwargs(timeout=_PATIENCE),
+            ],
+        )
+    except ValueError as error:
+        raise PruneError(f"accelerate: {error}") from error
+    try:
+        yield Team(accelerator, sharded=config.parallel == "fsdp")
+        accelerator.end_training()
+    finally:
+        if ours:  # the next run in this process may want another precision
+            AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def launch(config: Config | None, out: Path, processes: int, *, resume: bool, debug: bool) -> int:
+    """Start `sentei prune` in several processes of this machine, and wait for them.
+
+    The main one keeps the terminal; when one fails, the others are ended.
+
+    Returns:
+        the exit code: 0, or that of the first process that failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="sentei-") as home:
+        command = [sys.executable, "-m", "sentei", *(["--debug"] if debug else []), "prune"]
+        if config is not None:
+            path = Path(home) / "config.yaml"
+            path.write_text(config.to_yaml(), encoding="utf-8")
+            command += ["--config", str(path)]
+        command += ["--out", str(out), *(["--resume"] if resume else [])]
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        threads = str(max((cores or 1) // processes, 1))
+        shared = {
+            "OMP_NUM_THREADS": threads,
+            "TORCH_CPP_LOG_LEVEL": "ERROR",  # where no parameter was unused, DDP says so at length
+            **os.environ,
+            "WORLD_SIZE": str(processes),
+            "LOCAL_WORLD_SIZE": str(processes),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(_free_port()),
+        }
+        children: list[subprocess.Popen[bytes]] = []
+        try:
+            for rank in range(processes):
+                children.append(
+                    subprocess.Popen(
+                        command,
+                        env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                        stdin=None if rank == 0 else subprocess.DEVNULL,
+                        stdout=None if rank == 0 else subprocess.DEVNULL,
+                    )
+                )
+            return _outcome(children)
+        except KeyboardInterrupt:
+            for child in children:  # a terminal has told them already; a signal to us has not
+                child.terminate()
+            return _outcome(children[:1], limit=30)
+        finally:
+            _end(children)
+
+
+def _outcome(children: list[subprocess.Popen[bytes]], limit: float = math.inf) -> int:
+    """0 when all are done; the code of the first that fails, the main one's before others'."""
+    end = time.monotonic() + limit
+    while True:
+        codes = [child.poll() for child in children]
+        if any(codes):
+            time.sleep(0.3)  # the main process may be about to say why, for the same reason
+            codes = [child.poll() for child in children]
+            code = next(code for code in codes if code)
+            return code if code > 0 else 128 - code
+        if all(code == 0 for code in codes) or time.monotonic() > end:
+            return 0 if all(code == 0 for code in codes) else 130
+        time.sleep(0.05)
+
+
+def _end(children: list[subprocess.Popen[bytes]]) -> None:
+    """Nothing is lost by it: what is on disk holds at any moment."""
+    for child in children:
+        if child.poll() is None:
+            child.terminate()
+    limit = time.monotonic() + 2  # one that waits for a process that is gone hears of nothing
+    for child in children:
+        try:
+            child.wait(max(limit - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
