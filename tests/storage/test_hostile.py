@@ -156,7 +156,7 @@ def test_one_bit(folder):
         (b"{}", "not a Sentei recipe"),
         (b'{"format": "other"}', "not a Sentei recipe"),
         (b'{"format": "sentei"}', "format version 'None', this Sentei reads 1"),
-        (b'{"format": "sentei", "version": 3}', "version '3', this Sentei reads 1 to 2; a newer"),
+        (b'{"format": "sentei", "version": 4}', "version '4', this Sentei reads 1 to 3; a newer"),
         (b'{"format": "sentei", "version": true}', "version 'True'"),
         (b'{"format": "sentei", "version": "1"}', "version '1'"),
         (b'{"format": "sentei", "version": 1}', "'model': Field required"),

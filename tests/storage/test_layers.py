@@ -111,3 +111,105 @@ def test_layers_that_lie(change, words, tmp_path):
     after = snapshot(fresh)
     assert before[:3] == after[:3] and not history(fresh)
     assert all(torch.equal(before[3][n], t) for n, t in after[3].items())
+
+
+# -- modules that were put in -----------------------------------------------------------------
+def convnet():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Flatten(),
+        nn.Linear(8 * 16, 4),
+    )  # fmt: skip
+
+
+def test_modules_put_in_before_and_after_widths(tmp_path):
+    model, x = convnet().eval(), torch.randn(2, 1, 6, 6)
+    sentei.insert_layer(model, "0", nn.BatchNorm2d(8, eps=1e-3), x)
+    sentei.prune(model, x, target=Target(macs=0.6))
+    width = model[0].out_channels
+    block = nn.Sequential(nn.Conv2d(width, 12, 1, bias=False), nn.GELU("tanh"))
+    block.append(nn.Conv2d(12, width, 1))
+    block.append(nn.MaxPool2d(3, 1, 1))
+    sentei.insert_layer(model, "2", block, x)
+    sentei.replace_layer(model, "2", nn.LeakyReLU(0.2), x)
+    sentei.prune(model, x, target=Target(macs=0.6))
+    assert model[3][0].out_channels < 12
+    sentei.insert_layer(model, "", nn.Identity(), x)
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    model(x).square().sum().backward()
+    optimizer.step()  # batch-norm statistics and weights that are nobody's first ones
+    folder = sentei.save(model.eval(), tmp_path / "small")
+    again = sentei.load(folder, model=convnet().eval())
+    assert torch.equal(again(x), model(x))
+    assert str(again) == str(model)
+    assert history(again).gone == history(model).gone
+    # What was loaded is pruned and saved on.
+    result = sentei.prune(again, x, target=Target(macs=0.7))
+    third = sentei.load(sentei.save(result, tmp_path / "third"), model=convnet().eval())
+    assert torch.equal(third(x), again(x))
+    half = sentei.load(
+        sentei.save(model.to(torch.bfloat16), tmp_path / "half"), model=convnet().bfloat16()
+    )
+    assert half[1].weight.dtype == torch.bfloat16
+
+
+def test_modules_that_plain_data_cannot_describe_are_refused(tmp_path):
+    class Mine(nn.Module):
+        def forward(self, x):
+            return x + 1
+
+    changed = nn.LeakyReLU(0.2)
+    changed.extra = 3
+    wide = nn.Linear(4, 4)
+    wide.bias = nn.Parameter(torch.zeros(1))
+    for module, words in {
+        Mine(): "a module was put behind 5, and the Mine is no module .* Give it to the code",
+        nn.Sequential(nn.ReLU(), Mine()): "the Mine '1' in it is no module",
+        changed: "the LeakyReLU was changed after it was built",
+        wide: "the Linear was changed after it was built",
+    }.items():
+        model, x = convnet(), torch.randn(2, 1, 6, 6)
+        sentei.insert_layer(model, "5", module, x)
+        with pytest.raises(PruneError, match=words):
+            sentei.save(model, tmp_path / "small")
+        assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.parametrize(
+    "module, words",
+    [
+        ({"type": "Linear", "options": {"in_features": 4}}, "a Linear wants in_features"),
+        ({"type": "eval", "options": {}}, "'eval' is no module that is built from plain data"),
+        ({"type": "os.system"}, "'os.system' is no module"),
+        ({"type": "Softmax", "options": {"dim": {"a": 1}}}, "dim of a Softmax cannot be"),
+        ({"type": "Flatten", "options": {"start_dim": 2**40, "end_dim": 1}}, "start_dim of a"),
+        ({"type": "GroupNorm", "options": {"num_groups": 0, "num_channels": 1, "eps": 1e-5,
+                                           "affine": True}}, "a GroupNorm cannot be built so"),
+        ({"type": "Linear", "options": {"in_features": 2**20, "out_features": 2**20,
+                                        "bias": False}}, "1,099,511,627,776 numbers is put in"),
+        ({"type": "Sequential", "children": {"forward": {"type": "ReLU6"}}}, "be called 'for"),
+        ({"type": "Sequential", "children": {"a.b": {"type": "Tanh"}}}, "cannot be called 'a.b'"),
+        ({"type": "Linear", "options": {"in_features": 4, "out_features": 4, "bias": True}},
+         "the artefact has no '6.weight'|the artefact is of another model"),
+        (None, "put and module belong together"),
+        ({"type": "Tanh", "code": "x"}, "module.code"),
+    ],
+)  # fmt: skip
+def test_hostile_descriptions(module, words, tmp_path):
+    model, x = convnet(), torch.randn(2, 1, 6, 6)
+    sentei.insert_layer(model, "5", nn.Tanh(), x)
+    folder = sentei.save(model, tmp_path / "small")
+    recipe = json.loads((folder / "sentei.json").read_text())
+    assert recipe["layers"][0] == {"name": "5", "put": "behind", "module": {"type": "Tanh"}}
+    recipe["layers"][0]["module"] = module
+    (folder / "sentei.json").write_text(json.dumps(recipe))
+    fresh = convnet()
+    with pytest.raises(PruneError, match=words):
+        sentei.load(folder, model=fresh)
+    assert len(fresh) == 6 and not history(fresh)
+    recipe["layers"][0] = {"name": "5", "put": "behind", "module": {"type": "Tanh"}}
+    recipe["version"] = 2
+    (folder / "sentei.json").write_text(json.dumps(recipe))
+    with pytest.raises(PruneError, match="modules put in do not belong in format version 2"):
+        sentei.load(folder, model=fresh)

@@ -242,7 +242,7 @@ def test_what_the_recipe_says(tmp_path):
     net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     result = sentei.prune(net, torch.randn(3, 4), target=Target(macs=0.5), seed=7)
     recipe = json.loads((sentei.save(result, tmp_path / "a") / "sentei.json").read_text())
-    assert (recipe["format"], recipe["version"]) == ("sentei", 2)
+    assert (recipe["format"], recipe["version"]) == ("sentei", 3)
     assert recipe["model"] == "torch.nn.modules.container.Sequential"
     assert (recipe["asked"], recipe["reached"], recipe["seed"]) == ({"macs": 72}, {"macs": 72}, 7)
     assert recipe["tensors"]["0.weight"]["shape"] == [8, 4]

@@ -13,6 +13,7 @@ from sentei import PruneError, Source, Target
 from sentei.sources import source_of
 from sentei.storage.recipe import VERSION
 from sentei.storage.schema import text
+from sentei.structures import Masks
 from tests.sources.test_sources import FILE, hf_folder
 from tests.storage.test_roundtrip import assert_same
 
@@ -170,9 +171,38 @@ def test_masks_are_named_and_read_back(tmp_path):
     assert json.loads((folder / "sentei.json").read_text())["masks"] == ["0.weight"]
     fresh = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
     assert torch.equal(sentei.load(folder, fresh)[0].weight, net[0].weight)
-    assert sentei.storage.masks(folder) == ["0.weight"]
+    read = sentei.storage.masks(folder)
+    assert list(read) == ["0.weight"] and torch.equal(read["0.weight"], net[0].weight != 0)
     with pytest.raises(PruneError, match=r"masks: no tensor '0.weigth' to store; closest"):
         sentei.save(net, tmp_path / "sparse", masks=["0.weigth"])
+
+
+def test_a_weight_that_happens_to_be_zero_is_not_masked(tmp_path):
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    masks = Masks(
+        {n: torch.rand(net.get_parameter(n).shape) > 0.5 for n in ("0.weight", "2.weight")}
+    )
+    masks.apply_(net)
+    with torch.no_grad():
+        net[0].weight[3] = 0  # trained to zero: dead, not pruned
+        net[0].weight[5, 1:3] = 0
+    folder = sentei.save(net, tmp_path / "sparse", masks=masks)
+    assert sentei.storage.masks(folder).equal(masks)
+    wrong = Masks({"0.weight": torch.zeros(8, 4, dtype=torch.bool)})
+    with pytest.raises(PruneError, match=r"weights of '0\.weight' that are masked are not zero"):
+        sentei.save(net, tmp_path / "wrong", masks=wrong)
+    with pytest.raises(PruneError, match=r"wants booleans of shape \[8, 4\]"):
+        sentei.save(net, tmp_path / "wrong", masks={"0.weight": torch.ones(4, 8, dtype=torch.bool)})
+    for zeros, words in {
+        "0-99": "kept position 99 of a dimension of 32",
+        "0-31": "zeros of '0.weight' that are not zero",
+    }.items():
+        edited(folder, zeros={"0.weight": zeros})
+        with pytest.raises(PruneError, match=words):
+            sentei.storage.masks(folder)
+    edited(folder, zeros={"0.bias": "1"})
+    with pytest.raises(PruneError, match=r"zeros of '0\.bias', which has no mask"):
+        sentei.storage.masks(folder)
 
 
 def test_the_schema_in_the_docs_is_in_step(saved):

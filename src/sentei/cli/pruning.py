@@ -620,9 +620,7 @@ class _Work:
         def do() -> Facts:
             self.model.eval()
             masks = getattr(self, "masks", None)
-            sentei.save(
-                self.model, folder, source=self.opened.source.origin(), masks=tuple(masks or ())
-            )
+            sentei.save(self.model, folder, source=self.opened.source.origin(), masks=masks or ())
             args, kwargs = self.opened.call()
             inputs = [list(args), dict(kwargs)]
             # What was saved is compared with this, today and by `sentei verify` later.

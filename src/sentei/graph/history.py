@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from sentei.graph.surgery import Surgery
 
 __all__ = [
-    "Gone", "History", "Past", "compose", "history", "integers", "remember", "remember_gone",
+    "Gone", "History", "Past", "Put", "compose", "forget_past", "history", "integers", "remember",
+    "remember_gone",
     "remember_integers",
 ]  # fmt: skip
 
@@ -70,18 +71,36 @@ class Gone:
         return Gone(dot + self.name, moved, self.numbers, self.elements)
 
 
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A module that was put into a model.
+
+    name: in the model as it was then: of what it stands behind, or `instead` of.
+    plain: how the module is built (`sentei.graph.layers.plain.Plain`), or a text: why not.
+    """
+
+    name: str
+    instead: bool
+    plain: Any
+
+    def within(self, prefix: str) -> Put:
+        """The same, named from a module around."""
+        dot = f"{prefix}." if prefix else ""
+        return Put(dot + self.name, self.instead, self.plain)
+
+
 @dataclass(frozen=True)
 class History:
     """What was done to a model since it was built; the same things by qualified name.
 
-    gone: layers and branches, in the order in which they went.
+    gone: layers and branches that went, and modules that were put in, in that order.
     """
 
     kept: dict[str, Kept]
     rewritten: frozenset[str]
     attributes: dict[AttributeKey, int]
     swapped: dict[str, str]
-    gone: tuple[Gone, ...] = ()
+    gone: tuple[Gone | Put, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.kept or self.rewritten or self.attributes or self.swapped or self.gone)
@@ -218,8 +237,8 @@ def remember_integers(model: nn.Module, before: Mapping[AttributeKey, int]) -> N
             state[_KEY] = compose(state.get(_KEY, Past()), new)
 
 
-def remember_gone(model: nn.Module, gone: Gone) -> None:
-    """Note on a model that a layer or branch of it is gone."""
+def remember_gone(model: nn.Module, gone: Gone | Put) -> None:
+    """Note on a model that a layer or branch of it is gone, or that a module was put into it."""
     state = model.__dict__
     state[_GONE] = (*state.get(_GONE, ()), gone)
 
@@ -232,7 +251,7 @@ def history(model: nn.Module) -> History:
     tensors: Mapping[str, Any] = named_tensors(model)
     attributes: dict[AttributeKey, int] = {}
     swapped: dict[str, str] = {}
-    gone: list[Gone] = []
+    gone: list[Gone | Put] = []
     for name, module in modules.items():
         gone += [g.within(name) for g in vars(module).get(_GONE, ())]
         past = vars(module).get(_KEY)
@@ -246,6 +265,13 @@ def history(model: nn.Module) -> History:
         if past.stand_in:
             swapped[name] = past.stand_in
     return History(kept, frozenset(rewritten), attributes, swapped, tuple(gone))
+
+
+def forget_past(module: nn.Module) -> None:
+    """The module is new where it is: it is described as it is now, not as it once was."""
+    for part in module.modules():
+        vars(part).pop(_KEY, None)
+        vars(part).pop(_GONE, None)
 
 
 def _homes(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:

@@ -16,7 +16,8 @@ from sentei.graph.blueprint import is_config
 from sentei.graph.capture import _INTERNAL, _is_config, unwrap
 from sentei.graph.errors import PruneError
 from sentei.graph.history import history
-from sentei.graph.layers.change import all_or_nothing, take_out
+from sentei.graph.layers.change import all_or_nothing, put_in, submodule, take_out
+from sentei.graph.layers.plain import build
 from sentei.graph.stock import STAND_INS
 from sentei.graph.surgery import Surgery, _Transaction, apply, renew
 from sentei.graph.tape import AttributeKey
@@ -24,7 +25,8 @@ from sentei.storage.files import RECIPE, WEIGHTS, few, locate, quoted, regular, 
 from sentei.storage.saving import dtype_name, names_of, stored_names
 
 if TYPE_CHECKING:  # pydantic waits until something is loaded: `import sentei` stays light
-    from sentei.storage.recipe import Edit, Origin, Recipe
+    from sentei.storage.recipe import Edit, Origin, Recipe, Removed
+    from sentei.structures import Masks
 
 __all__ = ["check", "fresh", "load", "masks"]
 
@@ -100,11 +102,38 @@ def _prune_and_fill(root: nn.Module, recipe: Recipe, place: Path) -> None:
             module.flatten_parameters()  # cuDNN wants the weights in one piece
 
 
-def masks(folder: str | os.PathLike[str]) -> list[str]:
-    """Names of the tensors of an artefact whose zeros are pruned weights; see `save`."""
-    from sentei.storage.recipe import parse
+def masks(folder: str | os.PathLike[str]) -> Masks:
+    """The masks of an artefact, which its zeros show; weights that are zero and not pruned stay.
 
-    return list(parse(locate(folder)).masks)
+    Raises:
+        PruneError: there is no such artefact, or it is damaged.
+    """
+    from sentei.storage.recipe import decode, parse
+    from sentei.structures import Masks
+
+    place = locate(folder)
+    recipe = parse(place)
+    path = place / WEIGHTS
+    _check_bytes(recipe, path)
+    found = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            there = set(file.keys())
+            for name in recipe.masks:
+                if name not in there:
+                    raise PruneError(f"{place / RECIPE}: masks names {quoted(name)}, not stored")
+                found[name] = file.get_tensor(name) != 0
+    except (SafetensorError, OSError) as error:
+        raise PruneError(f"cannot read {path}: {quoted(str(error), 200)}") from error
+    for name, kept in recipe.zeros.items():
+        if name not in found:
+            raise PruneError(f"{place / RECIPE}: zeros of {quoted(name)}, which has no mask")
+        flat = found[name].view(-1)
+        positions = decode(kept, len(flat))
+        if flat[positions].any():
+            raise PruneError(f"{place / RECIPE}: zeros of {quoted(name)} that are not zero")
+        flat[positions] = True
+    return Masks(found)
 
 
 # -- the fresh model ------------------------------------------------------------------------------
@@ -152,7 +181,10 @@ def check(recipe: Recipe, model: nn.Module) -> list[Tensor]:
         raise PruneError("this model is pruned already; build a fresh one and load into that")
     for removed in recipe.layers:
         try:
-            take_out(model, removed.gone())
+            if removed.put is None:
+                take_out(model, removed.gone())
+            else:
+                _put_in(model, removed, recipe)
         except PruneError as error:
             raise PruneError(f"{RECIPE}: layers: {quoted(removed.name)}: {error}") from None
     _check_tensors(recipe, model)
@@ -162,6 +194,34 @@ def check(recipe: Recipe, model: nn.Module) -> list[Tensor]:
         raise PruneError(f"{RECIPE}: {error}") from None
     _check_python(recipe, model)
     return positions
+
+
+def _put_in(model: nn.Module, removed: Removed, recipe: Recipe) -> None:
+    """Build a module as the recipe describes it, and put it in; its weights come later.
+
+    Raises:
+        PruneError: it cannot be built, or is larger than what the file could hold of it.
+    """
+    assert removed.module is not None
+    made = build(removed.module.plain())
+    count = sum(t.numel() for t in (*made.parameters(), *made.buffers()))
+    # It may have been pruned since, but not to next to nothing.
+    if count > max(256 * recipe.weights.bytes, 1 << 20):
+        raise PruneError(
+            f"a module of {count:,} numbers is put in, and {WEIGHTS} has "
+            f"{recipe.weights.bytes:,} bytes"
+        )
+    first = next(model.parameters(), torch.empty(0))
+    try:
+        made.to_empty(device=first.device)
+    except RuntimeError as error:
+        raise PruneError(f"no memory for a module of {count:,} numbers: {error}") from None
+    kinds = {t.dtype for t in model.parameters() if t.is_floating_point()}
+    if len(kinds) == 1:
+        made.to(kinds.pop())
+    place = submodule(model, removed.name) if removed.put == "instead" else model
+    made.train(place.training)
+    put_in(model, removed.name, made, instead=removed.put == "instead")
 
 
 # -- checks: the recipe against the model ---------------------------------------------------------
@@ -291,14 +351,7 @@ def _kind(value: Any) -> str:
 def _weights(recipe: Recipe, place: Path, widths: list[int]) -> dict[str, Tensor]:
     """The stored tensors, in the dtypes of the model, after the file has passed every check."""
     path = place / WEIGHTS
-    size = regular(path)
-    if size != recipe.weights.bytes:
-        raise PruneError(
-            f"{path} has {size:,} bytes, the recipe says {recipe.weights.bytes:,}: "
-            f"{'it was cut short' if size < recipe.weights.bytes else 'it was changed'}"
-        )
-    if sha256(path) != recipe.weights.sha256:
-        raise PruneError(f"{path} was changed or damaged: its SHA-256 is not the recipe's")
+    _check_bytes(recipe, path)
     try:
         with safe_open(path, framework="pt") as file:
             _check_file(recipe, path, file, widths)
@@ -311,8 +364,20 @@ def _weights(recipe: Recipe, place: Path, widths: list[int]) -> dict[str, Tensor
     }
 
 
+def _check_bytes(recipe: Recipe, path: Path) -> None:
+    """The file is the one that the recipe speaks of."""
+    size = regular(path)
+    if size != recipe.weights.bytes:
+        raise PruneError(
+            f"{path} has {size:,} bytes, the recipe says {recipe.weights.bytes:,}: "
+            f"{'it was cut short' if size < recipe.weights.bytes else 'it was changed'}"
+        )
+    if sha256(path) != recipe.weights.sha256:
+        raise PruneError(f"{path} was changed or damaged: its SHA-256 is not the recipe's")
+
+
 def _check_file(recipe: Recipe, path: Path, file: Any, widths: list[int]) -> None:
-    strange = [n for n in recipe.masks if n not in recipe.tensors]
+    strange = [n for n in (*recipe.masks, *recipe.zeros) if n not in recipe.tensors]
     if strange:
         raise PruneError(f"{path.parent / RECIPE}: masks names {quoted(strange[0])}, not stored")
     there = set(file.keys())

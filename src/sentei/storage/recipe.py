@@ -15,16 +15,18 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic_core import from_json
 from torch import Tensor
 
 from sentei.graph.errors import PruneError
-from sentei.graph.history import Gone
+from sentei.graph.history import Gone, Put
+from sentei.graph.layers.plain import Plain
 from sentei.storage.files import RECIPE, quoted, read
 
 __all__ = [
     "VERSION",
+    "Built",
     "Edit",
     "Origin",
     "Recipe",
@@ -39,9 +41,10 @@ __all__ = [
     "schema",
 ]
 
-VERSION = 2
+VERSION = 3
 # What each version added to the one before; older folders are read as if it were empty.
-_ADDED = {2: ("source", "masks", "layers")}
+_ADDED = {2: ("source", "masks", "layers"), 3: ("zeros",)}
+_PUT_IN = 3  # the first version in which layers may be put in
 # Text, and things in it, at most: beyond what the largest models need, below what hurts to read.
 _BYTES, _THINGS = 256 << 20, 4_000_000
 
@@ -109,11 +112,39 @@ class StandIn(_Strict):
     outputs: JsonValue
 
 
+class Built(_Strict):
+    """A module that was put into the model: a type of torch.nn, and arguments of its constructor;
+    of a Sequential its elements instead."""
+
+    type: Annotated[str, Field(max_length=100)]
+    options: Annotated[dict[_Name, JsonValue], _FEW] = {}
+    children: Annotated[dict[_Name, Built], _FEW] = {}
+
+    def plain(self) -> Plain:
+        """As the engine has it."""
+        children = {name: child.plain() for name, child in self.children.items()}
+        return Plain(self.type, dict(self.options), children)
+
+    @classmethod
+    def of(cls, plain: Plain) -> Built:
+        """As the file has it."""
+        return cls(
+            type=plain.type,
+            options={
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in plain.options.items()
+            },
+            children={name: cls.of(child) for name, child in plain.children.items()},
+        )
+
+
 class Removed(_Strict):
     """A layer that was taken out of its list or, where there are stand-ins, a branch; where there
-    are elements, a list of experts of which these stayed.
+    are elements, a list of experts of which these stayed; where `put` says so, a module that was
+    put behind this one, or instead of it.
 
-    name: in the model as it was when all those before it were gone.
+    name: in the model as it was when all those before it were gone. Behind a list's name with a
+        dot: first in that list.
     numbers: attribute -> numbers of layers (`layer_idx`) that became free with a branch.
     """
 
@@ -121,6 +152,16 @@ class Removed(_Strict):
     stand_ins: Annotated[list[StandIn], _FEW] = []
     numbers: dict[_Name, list[_Size]] = {}
     elements: Annotated[list[_Size], _FEW] = []
+    put: Literal["behind", "instead"] | None = None
+    module: Built | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Removed:
+        if (self.put is None) != (self.module is None):
+            raise ValueError("put and module belong together")
+        if self.put is not None and (self.stand_ins or self.numbers or self.elements):
+            raise ValueError("a module that is put in takes nothing out")
+        return self
 
     def gone(self) -> Gone:
         """As the engine has it.
@@ -138,12 +179,24 @@ class Removed(_Strict):
         )
 
     @classmethod
-    def of(cls, gone: Gone) -> Removed:
+    def of(cls, gone: Gone | Put) -> Removed:
         """As the file has it.
 
         Raises:
-            PruneError: a branch returned something that plain data cannot describe.
+            PruneError: a branch returned something, or a module was put in, that plain data cannot
+                describe.
         """
+        if isinstance(gone, Put):
+            if isinstance(gone.plain, str):
+                where = "instead of" if gone.instead else "behind"
+                raise PruneError(
+                    f"a module was put {where} {gone.name.rstrip('.')}, and {gone.plain}, so that "
+                    "no folder can tell how to build it. Give it to the code that builds the "
+                    "model, prune that, and save it; or put in modules of torch.nn "
+                    "(Linear, convolutions, norms, activations, pooling, Sequential of such)"
+                )
+            put: Any = "instead" if gone.instead else "behind"
+            return cls(name=gone.name, put=put, module=Built.of(gone.plain))
         return cls(
             name=gone.name,
             stand_ins=[
@@ -225,11 +278,13 @@ class Recipe(_Strict):
         folder brings the model.
     layers: layers and branches that were taken out, in this order, before widths were cut.
     masks: names of tensors whose zeros are pruned weights, to be kept at zero by further training.
+    zeros: tensor with a mask -> weights that are zero and not pruned, by number in the tensor as it
+        is stored, row by row, as runs.
     asked, reached, seed: of the last pruning, for whoever reads the file.
     """
 
     format: Literal["sentei"]
-    version: Literal[2]
+    version: Literal[3]
     model: _Name
     source: Origin | None = None
     weights: Weights
@@ -241,6 +296,7 @@ class Recipe(_Strict):
     asked: dict[_Name, float] = {}
     reached: dict[_Name, float] = {}
     masks: list[_Name] = []
+    zeros: dict[_Name, str] = {}
     seed: int | None = None
     versions: dict[_Name, _Name] = {}
 
@@ -319,12 +375,19 @@ def parse(folder: Path) -> Recipe:
         early = [name for name in names if name in data and version < later]
         if early:
             raise PruneError(f"{path}: {early[0]!r} does not belong in format version {version}")
+    if version < _PUT_IN and _puts_in(data.get("layers")):
+        raise PruneError(f"{path}: modules put in do not belong in format version {version}")
     try:
         return Recipe.model_validate(data | {"version": VERSION})
     except ValidationError as error:
         # By hand: the error's own text would repeat what a stranger wrote, at any length.
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         raise PruneError(f"{path}: {_place(first['loc'])}: {first['msg'][:200]}") from None
+
+
+def _puts_in(layers: Any) -> bool:
+    some = layers if isinstance(layers, list) else []
+    return any(isinstance(layer, dict) and "put" in layer for layer in some)
 
 
 def schema() -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ def save(
     *,
     model: nn.Module | None = None,
     source: Source | str | None = None,
-    masks: Iterable[str] = (),
+    masks: Mapping[str, Tensor] | Iterable[str] = (),
 ) -> Path:
     """Write a pruned model as a folder: `model.safetensors` and `sentei.json`. No pickle.
 
@@ -54,7 +54,8 @@ def save(
         source: how the unpruned model is built, so that `sentei.load(folder)` needs nothing else:
             a `sentei.Source` or its text, such as "timm:resnet18". Models built by a source or by
             `sentei.load` know theirs.
-        masks: names of tensors whose zeros are pruned weights and should stay zero in training.
+        masks: which weights stay, such as the `masks` of a method's outcome: `sentei.storage.masks`
+            gives them back. Or names of tensors whose zeros, all of them, are pruned weights.
     Returns:
         the folder.
     Raises:
@@ -233,7 +234,7 @@ def _recipe(
     past: History,
     tensors: dict[str, tuple[str, Tensor]],
     what: Result | Surgery | nn.Module,
-    masks: Iterable[str],
+    masks: Mapping[str, Tensor] | Iterable[str],
 ) -> Recipe:
     from sentei.storage.recipe import (
         VERSION,
@@ -279,6 +280,7 @@ def _recipe(
         tensors=stored,
         layers=[Removed.of(gone) for gone in past.gone],
         masks=_masked(masks, tensors),
+        zeros=_zeros(masks, tensors),
         attributes=[
             Edit(module=key.module, path=list(key.path), value=value)
             for key, value in past.attributes.items()
@@ -300,6 +302,31 @@ def _masked(names: Iterable[str], tensors: dict[str, tuple[str, Tensor]]) -> lis
         if name not in tensors:
             raise PruneError(f"masks: no tensor {name!r} to store; {closest(name, tensors)}")
     return names
+
+
+def _zeros(
+    masks: Mapping[str, Tensor] | Iterable[str], tensors: dict[str, tuple[str, Tensor]]
+) -> dict[str, str]:
+    """Of masks that are given: the weights that stay and happen to be zero."""
+    from sentei.storage.recipe import encode
+
+    if not isinstance(masks, Mapping):
+        return {}
+    found = {}
+    for name, mask in masks.items():
+        weights = tensors[name][1].detach()
+        if mask.dtype is not torch.bool or mask.shape != weights.shape:
+            raise PruneError(
+                f"masks: {name!r} wants booleans of shape {list(weights.shape)}; got {mask.dtype} "
+                f"of {list(mask.shape)}"
+            )
+        mask = mask.to(weights.device)
+        if weights[~mask].count_nonzero():
+            raise PruneError(f"masks: weights of {name!r} that are masked are not zero")
+        kept = (mask & (weights == 0)).flatten().nonzero().flatten()
+        if len(kept):
+            found[name] = encode(kept)
+    return found
 
 
 def _version(package: str) -> str:

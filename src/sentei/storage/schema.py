@@ -2,7 +2,7 @@
 
     python -m sentei.storage.schema docs/schema
 
-writes `sentei-v2.json` there. A test holds the file in the repository to the code.
+writes `sentei-v3.json` there. A test holds the file in the repository to the code.
 """
 
 from __future__ import annotations

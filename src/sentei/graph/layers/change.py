@@ -21,7 +21,8 @@ from sentei.graph.blueprint import (
     saved_shapes,
 )
 from sentei.graph.errors import PruneError, closest
-from sentei.graph.history import Gone, remember_gone
+from sentei.graph.history import Gone, Put, forget_past, remember_gone
+from sentei.graph.layers.plain import describe
 from sentei.graph.layers.silent import Silent
 from sentei.graph.layers.watch import NUMBERS, is_list, join
 from sentei.graph.surgery import _config_states
@@ -96,6 +97,35 @@ def take_out(model: nn.Module, gone: Gone) -> None:
         submodule(model, gone.name)
         resize(model, gone.name, lambda items, i: items[:i] + items[i + 1 :])
     remember_gone(model, gone)
+
+
+def put_in(model: nn.Module, name: str, module: nn.Module, *, instead: bool) -> str:
+    """Put a module behind an element of a list (or, with a list's name and a dot, first in it), or
+    instead of a module; and note it on the model. Returns its name.
+
+    Raises:
+        PruneError: there is no such element or module; the model may be half changed.
+    """
+    try:
+        plain: Any = describe(module)
+    except PruneError as error:
+        plain = str(error)  # it matters to who saves the model, if anybody does
+    else:
+        forget_past(module)
+    new = name
+    if instead:
+        old = submodule(model, name)
+        numbers = {k: n for k, n in vars(old).items() if type(n) is int and NUMBERS.search(k)}
+        for part in module.modules():
+            for key, number in numbers.items():
+                if type(vars(part).get(key)) is int:
+                    vars(part)[key] = number
+        put(model, name, module)
+    else:
+        submodule(model, name.removesuffix("."))
+        new = resize(model, name, lambda items, i: [*items[: i + 1], module, *items[i + 1 :]])
+    remember_gone(model, Put(name, instead, plain))
+    return new
 
 
 def elements(container: nn.Module) -> list[str]:

@@ -16,8 +16,7 @@ from sentei.graph.history import Gone
 from sentei.graph.layers.change import (
     all_or_nothing,
     forget,
-    put,
-    resize,
+    put_in,
     submodule,
     take_out,
 )
@@ -25,7 +24,7 @@ from sentei.graph.layers.check import check_runs, compare, silenced
 from sentei.graph.layers.find import find, why_not
 from sentei.graph.layers.found import Layer, Layers
 from sentei.graph.layers.silent import Silent
-from sentei.graph.layers.watch import NUMBERS, is_list, join, watch
+from sentei.graph.layers.watch import is_list, join, watch
 
 __all__ = ["delete_layer", "insert_layer", "layers", "replace_layer"]
 
@@ -137,6 +136,9 @@ def insert_layer(
 ) -> str:
     """Put `module` behind the element `after` of a `ModuleList` or `Sequential`, in place.
 
+    `sentei.save` writes down modules of `torch.nn` that plain data can describe (see
+    `sentei.graph.layers.plain`); others keep a model from being saved.
+
     Args:
         after: name of the element; or of the list itself, to put the module first.
     Returns:
@@ -164,8 +166,8 @@ def insert_layer(
     container = submodule(model, after)
     if is_list(container):
         after = join(after, "")
-    with all_or_nothing(model):
-        new = resize(model, after, lambda items, i: [*items[: i + 1], module, *items[i + 1 :]])
+    with all_or_nothing(model, module):
+        new = put_in(model, after, module, instead=False)
         check_runs(model, call, seen, f"with {type(module).__name__} as {new}", same_outputs=True)
     return new
 
@@ -181,7 +183,8 @@ def replace_layer(
 ) -> nn.Module:
     """Put `module` in the place of the module called `name`, in place; returns the old one.
 
-    The new module takes over the number of the old one (`layer_idx`), where it has one.
+    The new module takes over the number of the old one (`layer_idx`), where it has one. Saving is
+    as after `insert_layer`.
 
     Raises:
         PruneError: there is no such module, or the model does not run with the new one, or gives
@@ -200,12 +203,7 @@ def replace_layer(
         raise PruneError("replace_layer: the name of a part of the model is needed")
     seen = watch(model, call)
     with all_or_nothing(model, module):
-        numbers = {k: n for k, n in vars(old).items() if type(n) is int and NUMBERS.search(k)}
-        for part in module.modules():
-            for key, number in numbers.items():
-                if type(vars(part).get(key)) is int:
-                    vars(part)[key] = number
-        put(model, name, module)
+        put_in(model, name, module, instead=True)
         what = f"with {type(module).__name__} as {name}"
         check_runs(model, call, seen, what, same_outputs=True)
     return old
