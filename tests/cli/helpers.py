@@ -23,6 +23,14 @@ def net(width=16):
 def drawn():
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
 
+def digits():
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Conv2d(1, 12, 3), nn.BatchNorm2d(12), nn.ReLU(), nn.Conv2d(12, 16, 3, stride=2),
+        nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(64, 32), nn.ReLU(),
+        nn.Linear(32, 10),
+    )
+
 class Residual(nn.Module):
     def __init__(self):
         super().__init__()

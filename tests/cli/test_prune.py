@@ -1,5 +1,6 @@
 """`sentei prune` and what is done with its folder afterwards."""
 
+import copy
 import json
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 import sentei as package
 from sentei.cli.config import Config
 from sentei.cli.folder import read_result
-from sentei.cli.pruning import prune
+from sentei.cli.pruning import features_left, prune
 from tests.cli.helpers import error, sentei, user_file, widest
 
 
@@ -150,6 +151,73 @@ def test_whole_layers_go_too(home):
     assert sentei("verify", out, "--trust").count("✓") == 4
 
 
+@pytest.mark.parametrize("heal", [None, "reconstruct", "merge", "compensate", "recalibrate"])
+def test_every_way_to_heal_on_digits(home, heal):
+    """Against no healing: other weights of the same units, and better ones where data was seen."""
+    out = home / f"heal-{heal}"
+    sentei(
+        "prune", f"{home}/mine.py:digits", "-d", "digits", "--train-epochs", "2", "--epochs", "0",
+        "-t", "40%", "--calibration", "256", "-o", out, *(("--heal", heal) if heal else ()),
+    )  # fmt: skip
+    result = read_result(out)
+    assert sentei("verify", out, "--trust").count("✓") == 4
+    if heal is None:
+        return
+    bare = read_result(home / "heal-None")
+    assert result["units"] == bare["units"] and result["config"]["heal"] == [heal]
+    a, b = (load_file(f / "model" / "model.safetensors") for f in (out, home / "heal-None"))
+    assert not all(torch.equal(a[n], b[n]) for n in a)
+    if heal != "merge":  # which sees no data, and promises nothing about any
+        assert result["final"]["loss"] < bare["final"]["loss"]
+
+
+def test_distillation_with_options(home):
+    def distilled(out, *more):
+        sentei(
+            "prune", f"{home}/mine.py:residual", "-d", f"{home}/mine.py:data", "--train-epochs",
+            "2", "--epochs", "2", "--rounds", "2", "-t", "50%", "--distill", "-o", home / out,
+            *more,
+        )  # fmt: skip
+        return load_file(home / out / "model" / "model.safetensors"), read_result(home / out)
+
+    plain, _ = distilled("distill")
+    # Without the logits' term what is left is the loss: as if nothing had been distilled.
+    none, _ = distilled("distill-none", "--distill-weight", "0")
+    other, facts = distilled(
+        "distill-more", "--distill-temperature", "2", "--distill-weight", "0.5",
+        "--distill-features", "first,blocks.0.0",
+    )  # fmt: skip
+    assert plain.keys() == none.keys() == other.keys()
+    for a, b in ((plain, none), (plain, other), (none, other)):
+        assert not all(torch.equal(a[n], b[n]) for n in a)
+    assert facts["config"]["distill_features"] == ["first", "blocks.0.0"]
+    assert facts["groups"]["blocks.0.0"]["after"] < 8  # cut, and still compared
+    words = error(
+        "prune", f"{home}/mine.py:residual", "-d", f"{home}/mine.py:data", "-t", "50%",
+        "--distill-weight", "2", "-o", home / "no",
+    )  # fmt: skip
+    assert "--distill-weight goes with --distill" in words
+    words = error(
+        "prune", f"{home}/mine.py:residual", "-d", f"{home}/mine.py:data", "-t", "50%",
+        "--distill", "--distill-features", "blocks.7", "--epochs", "1", "-o", home / "no",
+    )  # fmt: skip
+    assert "there is no module 'blocks.7' in both networks" in words
+
+
+def test_features_that_are_left_of_features():
+    def net():
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Linear(4, 10), torch.nn.ReLU(), torch.nn.Linear(10, 2))
+
+    model, x = net(), torch.randn(3, 4)
+    package.delete_units(model, "0", [0, 3, 9], x)
+    teacher = copy.deepcopy(model)
+    package.delete_units(model, "0", [1, 5], x)
+    left = features_left(teacher, model, ["0", "1", "2"])
+    assert left.keys() == {"0"} and left["0"].tolist() == [0, 2, 3, 4, 6]
+    assert torch.equal(teacher[0](x)[:, left["0"]], model[0](x))
+
+
 def test_without_data_it_prunes_and_says_what_it_can(home):
     out = home / "bare"
     text = sentei(
@@ -246,7 +314,7 @@ def test_a_folder_in_use_is_left_alone(run, home, tmp_path):
 
 def test_model_files_that_misbehave(home):
     rest = ("--input", "1x6", "-t", "50%")
-    assert "mine.py:38: RuntimeError: no luck today" in error(
+    assert "mine.py:46: RuntimeError: no luck today" in error(
         "plan", f"{home}/mine.py:raises", *rest
     )
     assert "SystemExit" in error("plan", f"{home}/mine.py:leaves", *rest)

@@ -62,6 +62,9 @@ class Config(BaseModel):
     calibration: Annotated[int, Field(ge=1)] = 512
     heal: list[str] = []
     distill: bool = False
+    distill_temperature: _Rate = 4.0
+    distill_weight: Annotated[float, Field(ge=0)] = 1.0
+    distill_features: list[str] = []
 
     train_epochs: _Count = 0
     train_lr: _Rate = 0.05

@@ -209,6 +209,22 @@ OPTIONS: dict[str, Any] = {
         option("--distill", panel=TRAINING,
                help="Learn from the unpruned model too, by its logits."),
     ],
+    "distill_temperature": Annotated[
+        float | None,
+        option("--distill-temperature", metavar="T", panel=TRAINING, default="4",
+               help="By which logits are divided before they are compared."),
+    ],
+    "distill_weight": Annotated[
+        float | None,
+        option("--distill-weight", metavar="W", panel=TRAINING, default="1",
+               help="Of the logits' term beside the loss; 0 leaves it out."),
+    ],
+    "distill_features": Annotated[
+        list[str] | None,
+        option("--distill-features", metavar="NAME", panel=TRAINING,
+               help="A module whose outputs are to be the unpruned model's, too: of what is left "
+               "of them. Several with commas."),
+    ],
     "augment": Annotated[
         bool | None,
         option("--augment", panel=TRAINING, help="Random crops and flips of image folders."),
@@ -303,7 +319,7 @@ def config_from(file: Path | None = None, **given: Any) -> Config:
             value = {**values.get(name, {}), **key_values(what, value)}
         elif name == "target":
             value = target_of(value)
-        elif name == "heal":
+        elif name in ("heal", "distill_features"):
             value = [part for text in value for part in text.split(",")]
         elif name == "round_to":
             value = int(value) if value.isdigit() else value

@@ -13,7 +13,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from sentei.cli.folder import CONFIG, MODEL, Facts, Run, read_result
 from sentei.cli.opened import Opened, open_all, shapes
 from sentei.cli.team import team_of, world
 from sentei.graph.errors import PruneError, closest
+from sentei.graph.history import history
 from sentei.graph.table import reasons
 from sentei.hooks import Distill
 from sentei.methods import Setting, apply, by_name
@@ -48,8 +49,10 @@ from sentei.storage.checkpoint import load_checkpoint, save_checkpoint
 from sentei.storage.recipe import encode
 from sentei.tasks import evaluate
 
-__all__ = ["HEALS", "Quiet", "Talking", "answers", "check", "cut", "facts_of", "inputs",
-           "prune", "round_target"]  # fmt: skip
+__all__ = [
+    "HEALS", "Quiet", "Talking", "answers", "check", "cut", "facts_of", "features_left", "inputs",
+    "prune", "round_target",
+]  # fmt: skip
 
 
 class Quiet:
@@ -220,6 +223,9 @@ def check(config: Config) -> None:
         raise PruneError("how small? Give --target, such as --target macs=50%")
     if config.sparsity is not None:
         raise PruneError("--sparsity goes with a --method that removes single weights")
+    for field in ("distill_features", "distill_weight", "distill_temperature"):
+        if not config.distill and getattr(config, field) != Config.model_fields[field].default:
+            raise PruneError(f"--{field.replace('_', '-')} goes with --distill")
     for what, given in (("--heal", config.heal), ("--distill", config.distill)):
         if given and config.data is None:
             raise PruneError(f"{what} needs data: give --data, such as --data digits")
@@ -253,6 +259,27 @@ def cut(
         seed=config.seed,
         dry_run=dry_run,
     )
+
+
+def features_left(
+    teacher: nn.Module, student: nn.Module, names: Iterable[str]
+) -> dict[str, Tensor]:
+    """Module -> positions of the teacher's outputs that the student, pruned from it, still has.
+
+    Both may have been pruned from something larger before. Modules without a weight of their own,
+    and those that lost nothing, are left out.
+    """
+    found = {}
+    past, more = history(teacher).kept, history(student).kept
+    for name in names:
+        weight = f"{name}.weight"
+        if 0 not in more.get(weight, {}):
+            continue
+        size, kept = more[weight][0]
+        before = past[weight][0][1] if 0 in past.get(weight, {}) else torch.arange(size)
+        if len(kept) < len(before):
+            found[name] = torch.searchsorted(before, kept)
+    return found
 
 
 def round_target(target: Target, whole: Mapping[str, int], number: int, rounds: int) -> Target:
@@ -426,7 +453,7 @@ class _Work:
             last = number == config.rounds
             epochs = config.epochs if last else config.round_epochs if config.data else 0
             if epochs:
-                hooks = [Distill(self.original)] if self.original is not None else []
+                hooks = [self._distillation()] if self.original is not None else []
                 log = self._training(
                     f"recover-{number}", self._recipe(epochs, config.lr), hooks, seed=number
                 )
@@ -442,6 +469,17 @@ class _Work:
         facts["seconds"]["heal"] = time.perf_counter() - began
         sentei.save(result, self.run.work(f"pruned-{number}"))
         return facts
+
+    def _distillation(self) -> Distill:
+        config = self.config
+        assert self.original is not None
+        return Distill(
+            self.original,
+            weight=config.distill_weight,
+            temperature=config.distill_temperature,
+            features=config.distill_features,
+            kept=features_left(self.original, self.model, config.distill_features),
+        )
 
     def _target(self, number: int) -> Target:
         target = self.config.budget
