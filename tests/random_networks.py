@@ -562,6 +562,87 @@ def torch_attention(block: Block, place: Place) -> Built:
     return placed(module, place), heads * block.width
 
 
+class Bottleneck(nn.Module):
+    """Grouped convolutions between pointwise ones; outputs and inputs may differ by group."""
+
+    def __init__(self, c: int, groups: int, widths: tuple[int, int], norm: bool):
+        super().__init__()
+        a, b = (groups * w for w in widths)
+        self.reduce, self.expand = nn.Conv2d(c, a, 1, bias=not norm), nn.Conv2d(b, c, 1)
+        self.first = nn.Conv2d(a, b, 3, padding=1, groups=groups, bias=not norm)
+        self.second = nn.ConvTranspose2d(b, b, 1, groups=groups)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(n) if norm else nn.Identity() for n in (a, b))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norms[0](self.reduce(x)))
+        y = F.relu(self.norms[1](self.first(y)))
+        return x + self.expand(self.second(y))
+
+
+@leaf(sequence=False)
+def bottleneck(block: Block, place: Place) -> Built:
+    groups, widths = 2 + block.pick % 3, (1 + block.width // 2, 1 + block.pick // 2)
+    return Bottleneck(place.channels, groups, widths, block.flag), place.channels
+
+
+class Stacked(nn.Module):
+    """A stack of small layers, one for each part of the features, in one of three spellings."""
+
+    def __init__(self, c: int, parts: int, width: int, style: int):
+        super().__init__()
+        self.parts, self.style = parts, style % 3
+        self.enter, self.leave = nn.Linear(c, parts * width), nn.Linear(parts * width, c)
+        self.up = nn.Parameter(torch.empty(parts, width, width + 1))
+        self.bias = nn.Parameter(torch.empty(parts, 1, width + 1))
+        self.down = nn.Parameter(torch.empty(parts, width + 1, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        x = self.enter(x).reshape(b * n, self.parts, -1)
+        if self.style == 0:
+            x = torch.einsum("ngi,gio->ngo", x, self.up).relu()
+            x = torch.einsum("ngi,gio->ngo", x, self.down)
+        else:
+            x = x.transpose(0, 1)
+            x = torch.baddbmm(self.bias, x, self.up) if self.style == 1 else torch.bmm(x, self.up)
+            x = torch.bmm(x.relu(), self.down).transpose(0, 1)
+        return self.leave(x.reshape(b, n, -1))
+
+
+@leaf()
+def stacked(block: Block, place: Place) -> Built:
+    module = Stacked(place.channels, 2 + block.pick % 2, block.width, block.pick // 2)
+    return placed(module, place), place.channels
+
+
+class Across(nn.Module):
+    """Heads beside one another: compared, normalised or added up along the heads."""
+
+    def __init__(self, c: int, heads: int, dim: int, how: int):
+        super().__init__()
+        self.heads, self.how = heads, how % 4
+        self.enter, self.leave = nn.Linear(c, heads * dim), nn.Linear(heads * dim, c)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        x = self.enter(x).view(b, n, self.heads, -1)
+        if self.how == 0:
+            x = (x @ x.mT / 2).softmax(-1) @ x
+        elif self.how == 1:
+            x = x * x.softmax(2)
+        elif self.how == 2:
+            x = x.cumsum(2)
+        else:
+            x = x - x.mean(2, keepdim=True)
+        return self.leave(x.reshape(b, n, -1))
+
+
+@leaf()
+def across(block: Block, place: Place) -> Built:
+    heads = 2 + block.pick // 4
+    return placed(Across(place.channels, heads, block.width, block.pick), place), place.channels
+
+
 class Experts(nn.Module):
     """Softly mixed experts, stacked in three-dimensional parameters."""
 

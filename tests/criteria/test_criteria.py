@@ -10,13 +10,13 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from sentei.criteria import CRITERIA, Evidence, criterion, score
-from sentei.graph.axis import units
+from sentei.graph.axis import beside, units
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import analyze
 from tests.random_networks import networks
 
 
-def looped(group, tables):
+def looped(group, tables, groups):
     """Sum of `tables` (parameter name -> elementwise values) over the group's units, by loops; a
     row for each outer unit where the group is free in another."""
     outer = group.dim.outer
@@ -24,6 +24,13 @@ def looped(group, tables):
     for s in group.slices:
         if s.parameter in tables:
             table = tables[s.parameter].double()
+            if outer and not beside(s.axis, group.dim):  # the outer unit is in dimension 0
+                first = units(groups.analysis.parameters[s.parameter][0], outer).tolist()
+                for unit in range(group.size):
+                    for position in s.positions[unit].tolist():
+                        for row, values in zip(first, table.select(s.dim, position), strict=True):
+                            out[row, unit] += values.sum()
+                continue
             rows = units(s.axis, outer) if outer else torch.zeros(s.axis.size, dtype=torch.long)
             for unit in range(group.size):
                 for position in s.positions[unit].tolist():
@@ -56,10 +63,10 @@ def test_magnitude_is_the_sum_over_all_slices(case):
     absolute = {n: p.detach().abs() for n, p in parameters.items()}
     squares = {n: p.detach().double().square() for n, p in parameters.items()}
     for name, got in score("l1", groups.values(), evidence).items():
-        want = together(looped(groups[name], absolute))
+        want = together(looped(groups[name], absolute, groups))
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-7)
     for name, got in score("l2", groups.values(), evidence).items():
-        want = together(looped(groups[name], squares).sqrt())
+        want = together(looped(groups[name], squares, groups).sqrt())
         torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-7)
 
 
@@ -83,7 +90,7 @@ def test_taylor_is_the_squared_sum_of_weight_times_gradient(case):
             n: (p * p.grad).detach() for n, p in twin.named_parameters() if p.grad is not None
         }
         for name in groups:
-            want[name] = want[name] + looped(groups[name], tables).square() / len(batches)
+            want[name] = want[name] + looped(groups[name], tables, groups).square() / len(batches)
     evidence = Evidence.of(model, groups, data=batches, loss=loss)
     for name, got in score("taylor", groups.values(), evidence).items():
         expected = together(want[name])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sentei.batches import forward, is_batch
-from sentei.graph.axis import Axis, Concat, Dim, Fixed, resolve, units
+from sentei.graph.axis import Axis, Concat, Dim, Fixed, beside, dims, resolve, units
 from sentei.graph.blueprint import without_cache
 from sentei.graph.capture import named_parameters, tensors_in, unwrap
 from sentei.graph.errors import PruneError
@@ -355,6 +355,9 @@ class _Layout:
     `dims[parameter]` is a list of (dimension, ids), `ids` the unit number of each position along
     the dimension. A position inside nested groups (a head and a channel of the head) belongs to
     several units: one vector of ids each. Positions without a unit get the number one past the end.
+    `cross[parameter]` is a list of (dimension, [ids]) with ids for each pair (position of dimension
+    0, position of the dimension): units that each outer index keeps for itself, where the outer
+    index is in dimension 0 (inputs of a grouped convolution).
     """
 
     def __init__(self, groups: Groups, tensors: Mapping[str, Tensor]) -> None:
@@ -368,12 +371,29 @@ class _Layout:
             self.span[group.dim] = slice(self.units, self.units + rows * group.size)
             self.units += rows * group.size
         self.dims: dict[str, list[tuple[int, list[np.ndarray]]]] = {}
+        self.cross: dict[str, list[tuple[int, list[np.ndarray]]]] = {}
         for name, axes in groups.analysis.parameters.items():
             if name in tensors:
                 found = [(i, self._ids(resolve(axis))) for i, axis in enumerate(axes)]
                 kept = [(i, ids) for i, ids in found if ids]
-                if kept:
+                cross = [pair for i in range(1, len(axes)) for pair in self._crossing(axes, i)]
+                if kept or cross:
                     self.dims[name] = kept
+                if cross:
+                    self.cross[name] = cross
+
+    def _crossing(self, axes: Sequence[Axis], i: int) -> Iterator[tuple[int, list[np.ndarray]]]:
+        axis = resolve(axes[i])
+        for dim in dict.fromkeys(dims(axis)):
+            if dim.outer is not None and dim in self.span and not beside(axis, dim):
+                row = units(resolve(axes[0]), dim.outer)[:, None]
+                column = units(axis, dim)[None, :]
+                ids = self.span[dim].start + row * dim.size + column
+                yield i, [ids.where(column >= 0, self.units).flatten().numpy()]
+
+    def _own(self, dim: Dim) -> list[np.ndarray]:
+        span = self.span.get(dim)
+        return [] if span is None else [np.arange(span.start, span.start + dim.size)]
 
     def _ids(self, axis: Axis) -> list[np.ndarray]:
         # A weight, its bias and the norm after it have the same axis: once is enough.
@@ -388,11 +408,16 @@ class _Layout:
 
     def _numbered(self, axis: Axis) -> list[np.ndarray]:
         if isinstance(axis, Dim):
-            span = self.span.get(axis)
-            return [] if span is None else [np.arange(span.start, span.start + axis.size)]
+            return self._own(axis) if axis.outer is None else []
         if isinstance(axis, Fixed):
             return []
-        parts = [(part, self._ids(part)) for part in axis.parts]
+        parts = [
+            (
+                part,
+                self._own(part) if getattr(part, "outer", None) in axis.parts else self._ids(part),
+            )
+            for part in axis.parts
+        ]
         if isinstance(axis, Concat):
             depth = max(len(ids) for _, ids in parts)
             nobody = self.units
@@ -453,7 +478,8 @@ class _Layout:
         with torch.no_grad():
             for name, tensors in pairs.items():
                 vectors = self._summed(name, tensors, statistic, cast)
-                for vector, (_, owners) in zip(vectors, self.dims[name], strict=True):
+                places = [*self.dims[name], *self.cross.get(name, ())]
+                for vector, (_, owners) in zip(vectors, places, strict=True):
                     sums += [vector] * len(owners)
                     where += owners
         if not sums:
@@ -470,7 +496,8 @@ class _Layout:
         statistic: Statistic,
         cast: Callable[[Tensor], Tensor],
     ) -> list[Tensor]:
-        """The statistic summed over all dimensions but one, for each dimension with units.
+        """The statistic summed over all dimensions but one, for each dimension with units; then
+        over all but the first and another, for each in `cross`.
 
         A large tensor is taken in pieces of its first dimension, so that what the statistic gives
         is still in the cache when it is summed one way and the other.
@@ -484,12 +511,17 @@ class _Layout:
             rows = max(1, _PIECE * rows // max(1, first.numel()))
         down: list[Tensor] = []
         across: Tensor | None = None
+        cross = [dim for dim, _ in self.cross.get(name, ())]
+        tables: list[list[Tensor]] = [[] for _ in cross]
         for start in range(0, len(first), rows):
             pieces = tensors if rows >= len(first) else [t[start : start + rows] for t in tensors]
             table = statistic(*map(cast, pieces)).reshape(len(pieces[0]), -1)
             if 0 in own:
                 down.append(table.sum(1))
-            if own != [0]:
+            for pieces_of, dim in zip(tables, cross, strict=True):
+                cells = table.view(len(table), prod(shape[1:dim]), shape[dim], -1)
+                pieces_of.append(cells.sum((1, 3)))
+            if any(own):
                 column = table.sum(0) if len(table) > 1 else table[0]
                 across = column if across is None else across + column
         out = []
@@ -501,7 +533,7 @@ class _Layout:
                 cells = across.view(prod(shape[1:dim]), shape[dim], -1)
                 vector = cells.sum((0, 2)) if cells.numel() > shape[dim] else cells.flatten()
             out.append(vector.cpu())
-        return out
+        return out + [torch.cat(pieces_of).flatten().cpu() for pieces_of in tables]
 
 
 # Elements of a large tensor that are looked at together: half a mebibyte of float32.

@@ -1,36 +1,38 @@
 """Which inner widths may keep other units for each outer index?
 
-Every attention head may lose other channels than its neighbours, as long as all lose as many. A dim
-is *free in* an outer dim if the two always travel together: in every parameter it stands behind the
-outer dim in the same product, and in every tensor of the captured passes that carries it, the outer
-dim is there, too, and only once. Where anything is summed, picked or compared across the outer
-dim, a tensor shows up that has the one without the other, and the dim is not free.
+Every attention head may lose other channels than its neighbours, as long as all lose as many; so
+may every group of a grouped convolution, of its outputs and of its inputs. A dim is *free in* an
+outer dim if the two always travel together:
+
+- in every parameter it stands behind the outer dim in the same product, or it stands in another
+  dimension of a tensor whose dimension 0 the outer dim is in (`weight[groups · outputs, inputs]`);
+- in every tensor of the captured passes that carries it, the outer dim is there, too, and only
+  once. Where anything is summed, picked or compared across the outer dim, a tensor shows up that
+  has the one without the other, and the dim is not free;
+- no operator that keeps the shape (softmax, a running sum, a norm) goes along the outer dim, and
+  no tensor compares outer indices with one another (`q @ k.mT` over heads).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sentei.graph.analysis import Analysis
 from sentei.graph.axis import Axis, Concat, Dim, Fixed, Product, dims, resolve
+from sentei.graph.tape import Node, Value
 
 __all__ = ["outers"]
+
+Pairs = dict[Dim, list[Dim]]  # each dim that may be free, with the outer dims it may be free in
 
 
 def outers(analysis: Analysis) -> dict[Dim, Dim]:
     """Each dim that is free, with the outer dim it is free in."""
-    candidates: dict[Dim, Dim | None] = {}
-    for axes in analysis.parameters.values():
-        for axis in axes:
-            _pairs(resolve(axis), None, candidates)
-    pairs = {
-        d: h
-        for d, h in candidates.items()
-        if h is not None and d.pinned is None and h.pinned is None and "normalised" not in d.facts
-    }
+    pairs = _candidates(analysis)
     if not pairs:
         return {}
-    relevant = {*pairs, *pairs.values()}
+    relevant = {*pairs, *(h for outer in pairs.values() for h in outer)}
     checked: dict[tuple[int, ...], list[Axis]] = {}  # alive, for their ids to be theirs
     for axes in analysis.values.values():
         finest: list[Axis] = [axis for axis in map(resolve, axes) if not isinstance(axis, Fixed)]
@@ -38,43 +40,133 @@ def outers(analysis: Analysis) -> dict[Dim, Dim]:
         if key in checked:
             continue
         checked[key] = finest
-        seen = Counter([d for axis in finest for d in dims(axis) if d in relevant])
-        if not seen:
-            continue
-        behind: Counter[Dim] = Counter()
-        for axis in finest:
-            _behind(axis, pairs, behind)
-        for dim in [d for d in pairs if d in seen]:
-            outer = pairs[dim]
-            together = seen[dim] == behind[dim]  # each time inside a product with its outer dim
-            if not together and not (seen[dim] == seen[outer] == 1):
-                del pairs[dim]
+        _part(pairs, relevant, finest)
+    for tape in analysis.tapes:
+        for node in tape.nodes:
+            if pairs and node.operator in _ALONG:
+                _mixed(pairs, node, analysis)
+    free = {d: outer[0] for d, outer in pairs.items()}
+    # One level of rows is all that surgery knows.
+    return {d: h for d, h in free.items() if h not in free}
+
+
+def _candidates(analysis: Analysis) -> Pairs:
+    """What the parameters allow."""
+    found: dict[Dim, Iterable[Dim]] = {}
+    for axes in analysis.parameters.values():
+        for dim, outer in _in_parameter([resolve(axis) for axis in axes]):
+            known = found.get(dim)
+            found[dim] = outer if known is None else [h for h in known if h in outer]
+    pairs: Pairs = {}
+    for d, outer in found.items():
+        if outer and d.pinned is None and "normalised" not in d.facts:
+            outer = [h for h in outer if h.pinned is None]
+            if outer:
+                pairs[d] = outer
     return pairs
 
 
-def _pairs(axis: Axis, outer: Dim | None, found: dict[Dim, Dim | None]) -> None:
-    """Note for each dim the one dim before it in every product; None where that varies."""
+def _in_parameter(axes: Sequence[Axis]) -> list[tuple[Dim, list[Dim]]]:
+    """For each place of a dim in a parameter the dims it may be free in, as far as that goes."""
+    places: list[tuple[Dim, Dim | None, int]] = []
+    for i, axis in enumerate(axes):
+        _places(axis, None, i, places)
+    count = Counter([dim for dim, _, _ in places])
+    first = axes[0].parts if axes and isinstance(axes[0], Product) else axes[:1]
+    rows = [p for p in first if isinstance(p, Dim) and count[p] == 1]
+    out = []
+    for dim, before, i in places:
+        outer = [] if before is None else [before]
+        if i and count[dim] == 1:
+            outer += [h for h in rows if h is not before]
+        out.append((dim, outer))
+    return out
+
+
+def _places(
+    axis: Axis, outer: Dim | None, at: int, found: list[tuple[Dim, Dim | None, int]]
+) -> None:
+    """(dim, the first dim before it in its product, dimension), for every place."""
     if isinstance(axis, Dim):
-        known = found.setdefault(axis, outer)
-        if known is not outer:
-            found[axis] = None
+        found.append((axis, outer, at))
     elif isinstance(axis, Concat):
         for part in axis.parts:
-            _pairs(part, None, found)
+            _places(part, None, at, found)
     elif isinstance(axis, Product):
         first: Dim | None = None
         for part in axis.parts:
-            _pairs(part, first, found)
+            _places(part, first, at, found)
             if isinstance(part, Dim) and first is None:
                 first = part
 
 
-def _behind(axis: Axis, pairs: dict[Dim, Dim], count: Counter[Dim]) -> None:
+def _part(pairs: Pairs, relevant: set[Dim], axes: Sequence[Axis]) -> None:
+    """Drop the pairs that a tensor with these axes has the one of without the other."""
+    inside = [[d for d in dims(axis) if d in relevant] for axis in axes]
+    seen = Counter([d for found in inside for d in found])
+    if not seen:
+        return
+    behind: Counter[tuple[Dim, Dim]] = Counter()
+    for axis in axes:
+        _behind(axis, pairs, behind)
+
+    def together(dim: Dim, outer: Dim) -> bool:
+        # Outer indices side by side: one is compared with another.
+        if sum(outer in found and dim not in found for found in inside) > 1:
+            return False
+        # Each time inside a product with its outer dim, or each once.
+        return seen[dim] in (0, behind[dim, outer]) or seen[dim] == seen[outer] == 1
+
+    _keep(pairs, together)
+
+
+def _keep(pairs: Pairs, good: Callable[[Dim, Dim], bool]) -> None:
+    for dim in list(pairs):
+        left = [h for h in pairs[dim] if good(dim, h)]
+        if left:
+            pairs[dim] = left
+        else:
+            del pairs[dim]
+
+
+def _behind(axis: Axis, pairs: Mapping[Dim, list[Dim]], count: Counter[tuple[Dim, Dim]]) -> None:
     if isinstance(axis, Product):
         plain = [p for p in axis.parts if isinstance(p, Dim)]
         for dim in plain:
-            if dim in pairs and plain.count(pairs[dim]) == 1:
-                count[dim] += 1
+            for outer in pairs.get(dim, ()):
+                if plain.count(outer) == 1:
+                    count[dim, outer] += 1
     for part in getattr(axis, "parts", ()):
         if not isinstance(part, Dim):
             _behind(part, pairs, count)
+
+
+# Operators that mix what stands along some dimensions and return as many, with where these are.
+_BY_DIM = {
+    "softmax", "_softmax", "log_softmax", "_log_softmax", "_safe_softmax", "cumsum", "cumsum_",
+}  # fmt: skip
+_BY_SHAPE = {"layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm"}
+_SPATIAL = {
+    "batch_norm", "native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit",
+    "instance_norm",
+}  # fmt: skip
+_ALONG = _BY_DIM | _BY_SHAPE | _SPATIAL
+
+
+def _mixed(pairs: Pairs, node: Node, analysis: Analysis) -> None:
+    """Drop the pairs whose outer dim an operator goes along, in a tensor that carries the dim."""
+    x = node.args[0]
+    if not isinstance(x, Value):
+        return
+    axes = [resolve(axis) for axis in analysis.axes(x)]
+    if node.operator in _BY_DIM:
+        dim = node.kwargs.get("dim", node.args[1] if len(node.args) > 1 else -1)
+        along = axes[int(dim) :][:1]
+    elif node.operator in _BY_SHAPE:
+        along = axes[-len(node.args[1]) :]
+    else:
+        along = [axis for i, axis in enumerate(axes) if i != 1]
+    mixed = {d for axis in along for d in dims(axis)}
+    there = {d for axis in axes for d in dims(axis)}
+    if mixed:
+        _keep(pairs, lambda dim, outer: not (outer in mixed and dim in there - mixed))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from sentei.graph.capture import _INTERNAL, _is_config, named_tensors
+from sentei.graph.rows import chosen, remaining
 from sentei.graph.tape import AttributeKey
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ __all__ = [
 _KEY = "_sentei_past"
 _GONE = "_sentei_gone"
 _DEEPEST = 4  # attribute, settings inside settings, a list there: as capture looks
-# dimension -> (width before any pruning, kept positions of it)
+# dimension -> (width before any pruning, kept positions of it: a vector, or a matrix by rows)
 Kept = dict[int, tuple[int, Tensor]]
 
 
@@ -120,19 +121,31 @@ def compose(first: Past, second: Past) -> Past:
     """
     kept = {name: dict(dims) for name, dims in first.kept.items()}
     for name, dims in second.kept.items():
-        own = kept.setdefault(name, {})
-        for dim, (size, positions) in dims.items():
-            if dim in own and len(own[dim][1]) == size:
-                original, before = own[dim]
-                own[dim] = original, before[positions]
-            else:
-                own[dim] = size, positions
+        kept[name] = _one_after_other(kept.get(name, {}), dims)
     return Past(
         kept,
         first.rewritten | second.rewritten,
         {**first.attributes, **second.attributes},
         second.stand_in or first.stand_in,
     )
+
+
+def _one_after_other(first: Kept, second: Kept) -> Kept:
+    own = dict(first)
+    if 0 in second:
+        size, stay = second[0]
+        for dim, (original, before) in first.items():
+            if before.dim() == 2 and size % len(before) == 0:
+                own[dim] = original, remaining(before, size, stay)
+            elif before.dim() == 2:
+                del own[dim]
+    for dim, (size, positions) in second.items():
+        if dim in own and own[dim][1].shape[-1] == size:
+            original, before = own[dim]
+            own[dim] = original, chosen(before, positions)
+        else:
+            own[dim] = size, positions
+    return own
 
 
 def remember(model: nn.Module, surgery: Surgery) -> None:

@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from sentei.graph.analysis import Analysis
-from sentei.graph.axis import Dim, dims, left, mask, resolve, width
+from sentei.graph.axis import Dim, dims, left, width
 from sentei.graph.capture import capture, named_tensors, unwrap
 from sentei.graph.errors import PruneError, VerificationError
 from sentei.graph.groups import Groups
 from sentei.graph.history import remember
 from sentei.graph.repair import new_attributes, stock_attributes, write_attribute
+from sentei.graph.rows import kept_along, take
 from sentei.graph.stock import STAND_INS
 from sentei.graph.tape import AttributeKey, Node, Tape, Value, flatten
 from sentei.graph.verify import Verification, compare, silenced_outputs, widened
@@ -48,7 +49,8 @@ class _OtherNumber(Mismatch):
 class Surgery:
     """What was done to a model, enough to do it again to a fresh one.
 
-    kept: tensor name -> {dimension: kept positions}.
+    kept: tensor name -> {dimension: kept positions}; a matrix of positions where they differ from
+        row to row (see `sentei.graph.rows`).
     attributes: the integers that were rewritten.
     swapped: modules whose class became a stand-in, with the stand-in's name.
     scaled: tensor name -> {dimension: factors of the kept positions}, for exact compensation.
@@ -227,7 +229,7 @@ def _plan(
         for i, axis in enumerate(axes):
             if touched.isdisjoint(dims(axis)):
                 continue
-            kept.setdefault(name, {})[i] = mask(resolve(axis), keep).nonzero().flatten()
+            kept.setdefault(name, {})[i] = kept_along(axes, i, keep)
 
     count = _counter(masks)
     attributes = new_attributes(analysis, count)
@@ -297,11 +299,7 @@ def renew(parameter: nn.Parameter, data: Tensor) -> None:
 
 
 def _select(tensor: Tensor, positions: Mapping[int, Tensor]) -> Tensor:
-    for dim, kept in positions.items():
-        tensor = tensor.index_select(
-            dim, kept.to(tensor.device) if not tensor.is_meta else kept.to("meta")
-        )
-    return tensor.clone() if not positions else tensor.contiguous()
+    return take(tensor, positions) if positions else tensor.clone()
 
 
 class _Transaction:
@@ -333,7 +331,7 @@ class _Transaction:
             self.state.append((state, dict(state)))
             for key, value in state.items():
                 if isinstance(value, Tensor) and value.dim():
-                    state[key] = _select(value, _positions_of(key, value, parameter, positions))
+                    state[key] = _follow(key, value, parameter, positions)
 
     def rollback(self) -> None:
         for parameter, data, gradient in self.parameters:
@@ -360,10 +358,28 @@ class _Transaction:
             live.update(before)
 
 
+def _follow(
+    key: str, value: Tensor, parameter: nn.Parameter, positions: Mapping[int, Tensor]
+) -> Tensor:
+    """A tensor that an optimiser holds for a parameter, as surgery leaves it.
+
+    Where rows keep other units and the tensor is a sum over the rows, the k-th units of all rows
+    share one number from now on, the mean of theirs.
+    """
+    places, by_row = _positions_of(key, value, parameter, positions)
+    for dim, rows in [] if by_row else [*places.items()]:
+        if rows.dim() == 2:
+            rows = rows.to(value.device)
+            value = torch.stack([value.index_select(dim, row) for row in rows]).mean(0)
+            del places[dim]
+    return _select(value, places)
+
+
 def _positions_of(
     key: str, value: Tensor, parameter: nn.Parameter, positions: Mapping[int, Tensor]
-) -> dict[int, Tensor]:
-    """The positions to keep of a tensor that an optimiser holds for a parameter.
+) -> tuple[dict[int, Tensor], bool]:
+    """The positions to keep of a tensor that an optimiser holds for a parameter; does it have the
+    parameter's rows?
 
     It has the parameter's shape; or, factored (Adafactor), width 1 in a dimension that was summed
     up, or not that dimension at all.
@@ -373,13 +389,16 @@ def _positions_of(
     """
     ours, whole = tuple(value.shape), tuple(parameter.shape)
     if len(ours) == len(whole) and all(a in (1, b) for a, b in zip(ours, whole, strict=True)):
-        return {d: kept for d, kept in positions.items() if ours[d] == whole[d]}
+        return {d: kept for d, kept in positions.items() if ours[d] == whole[d]}, ours[0] == whole[
+            0
+        ]
     fits = [d for d in range(len(whole)) if whole[:d] + whole[d + 1 :] == ours]
     # Of a square matrix, the shape does not tell rows from columns; the name does.
     named = {"row": len(whole) - 1, "col": len(whole) - 2}
     fits = [d for word, d in named.items() if word in key and d in fits] or fits
     if len(fits) == 1:
-        return {d - (d > fits[0]): kept for d, kept in positions.items() if d != fits[0]}
+        gone = fits[0]
+        return {d - (d > gone): kept for d, kept in positions.items() if d != gone}, gone != 0
     raise PruneError(
         f"the optimizer's {key!r} of shape {list(ours)} cannot follow a parameter of shape "
         f"{list(whole)}; prune without optimizer=, and make a new one for the pruned model"

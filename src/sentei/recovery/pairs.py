@@ -68,6 +68,8 @@ def pairs(original: nn.Module, pruned: nn.Module, surgery: Surgery) -> list[Pair
             continue
         weight = f"{name}.weight" if name else "weight"
         kept = surgery.kept.get(weight, {})
+        if any(positions.dim() == 2 for positions in kept.values()):
+            continue  # another use than a layer's own: its rows have other inputs
         rows, columns = (kept.get(d, torch.arange(module.weight.shape[d])).cpu() for d in (0, 1))
         other = after.get(name)
         if other is None or tuple(other.weight.shape[:2]) != (len(rows), len(columns)):

@@ -81,7 +81,7 @@ def load(
 
 def _prune_and_fill(root: nn.Module, recipe: Recipe, place: Path) -> None:
     positions = check(recipe, root)
-    weights = _weights(recipe, place, [len(p) for p in positions])
+    weights = _weights(recipe, place, [p.shape[-1] for p in positions])
     kept = {
         name: {d: positions[s] for d, s in enumerate(stored.kept) if s is not None}
         for name, stored in recipe.tensors.items()
@@ -192,6 +192,7 @@ def check(recipe: Recipe, model: nn.Module) -> list[Tensor]:
         positions = recipe.positions()
     except PruneError as error:
         raise PruneError(f"{RECIPE}: {error}") from None
+    _check_rows(recipe, positions)
     _check_python(recipe, model)
     return positions
 
@@ -258,6 +259,11 @@ def _check_tensors(recipe: Recipe, model: nn.Module) -> None:
             )
         else:
             found += _check_selections(name, stored.kept, tensor, recipe)
+    # Of what no tensor has, nothing bounds the size.
+    used = {index for stored in recipe.tensors.values() for index in stored.kept}
+    found += [
+        f"no tensor keeps selection {i}" for i in range(len(recipe.selections)) if i not in used
+    ]
     if found:
         ours_name = f"{type(model).__module__}.{type(model).__qualname__}"
         raise PruneError(
@@ -282,6 +288,25 @@ def _check_selections(
                 f"{name} has {tensor.shape[dim]} along dimension {dim}, "
                 f"was {recipe.selections[index].size}"
             )
+        elif isinstance(rows := recipe.selections[index].kept, list) and (
+            dim == 0 or len(rows) > len(tensor)
+        ):
+            yield f"{name} has no {len(rows)} rows that could differ along dimension {dim}"
+
+
+def _check_rows(recipe: Recipe, positions: list[Tensor]) -> None:
+    """Positions by row are for equal shares of the rows that are kept."""
+    for name, stored in recipe.tensors.items():
+        for index in stored.kept:
+            if index is None or positions[index].dim() == 1:
+                continue
+            first, count = stored.kept[0], len(positions[index])
+            rows = stored.shape[0] if first is None else len(positions[first])
+            if rows % count:
+                raise PruneError(
+                    f"{RECIPE}: {name} keeps {rows} rows, and lists positions for {count} shares "
+                    "of them; they must be equal shares"
+                )
 
 
 def _check_python(recipe: Recipe, model: nn.Module) -> None:

@@ -45,6 +45,7 @@ VERSION = 3
 # What each version added to the one before; older folders are read as if it were empty.
 _ADDED = {2: ("source", "masks", "layers"), 3: ("zeros",)}
 _PUT_IN = 3  # the first version in which layers may be put in
+_BY_ROW = 3  # the first version in which a selection may list positions by row
 # Text, and things in it, at most: beyond what the largest models need, below what hurts to read.
 _BYTES, _THINGS = 256 << 20, 4_000_000
 
@@ -59,10 +60,14 @@ class _Strict(BaseModel):
 
 
 class Selection(_Strict):
-    """Positions kept of one dimension: runs such as `0-3 5 8-11`, ascending, ends included."""
+    """Positions kept of one dimension: runs such as `0-3 5 8-11`, ascending, ends included.
+
+    kept: one text; or where rows keep other positions (the inputs of a grouped convolution) a list
+        of texts that keep equally many, each for an equal share of what is kept of dimension 0.
+    """
 
     size: _Size
-    kept: str
+    kept: str | Annotated[list[str], Field(min_length=2)]
 
 
 class Stored(_Strict):
@@ -301,8 +306,11 @@ class Recipe(_Strict):
     versions: dict[_Name, _Name] = {}
 
     def positions(self) -> list[Tensor]:
-        """The kept positions of every selection. Sizes must have been compared with a model."""
-        return [decode(s.kept, s.size) for s in self.selections]
+        """The kept positions of every selection: a vector, or a matrix where they differ by row.
+
+        Sizes and numbers of rows must have been compared with a model.
+        """
+        return [_positions(s.kept, s.size) for s in self.selections]
 
 
 def encode(positions: Tensor) -> str:
@@ -347,6 +355,16 @@ def decode(text: str, size: int) -> Tensor:
     return torch.from_numpy(np.flatnonzero(np.cumsum(chosen[:-1], dtype=np.int8)))
 
 
+def _positions(kept: str | list[str], size: int) -> Tensor:
+    if isinstance(kept, str):
+        return decode(kept, size)
+    rows = [decode(row, size) for row in kept]
+    counts = sorted({len(row) for row in rows})
+    if len(counts) > 1:
+        raise PruneError(f"every row must keep as many positions; got {counts[0]} and {counts[-1]}")
+    return torch.stack(rows)
+
+
 def parse(folder: Path) -> Recipe:
     """Read and check `sentei.json`, without any model.
 
@@ -377,6 +395,8 @@ def parse(folder: Path) -> Recipe:
             raise PruneError(f"{path}: {early[0]!r} does not belong in format version {version}")
     if version < _PUT_IN and _puts_in(data.get("layers")):
         raise PruneError(f"{path}: modules put in do not belong in format version {version}")
+    if version < _BY_ROW and _lists_rows(data.get("selections")):
+        raise PruneError(f"{path}: positions by row do not belong in format version {version}")
     try:
         return Recipe.model_validate(data | {"version": VERSION})
     except ValidationError as error:
@@ -388,6 +408,11 @@ def parse(folder: Path) -> Recipe:
 def _puts_in(layers: Any) -> bool:
     some = layers if isinstance(layers, list) else []
     return any(isinstance(layer, dict) and "put" in layer for layer in some)
+
+
+def _lists_rows(selections: Any) -> bool:
+    some = selections if isinstance(selections, list) else []
+    return any(isinstance(s, dict) and isinstance(s.get("kept"), list) for s in some)
 
 
 def schema() -> dict[str, Any]:

@@ -199,9 +199,10 @@ def _tensors_to_store(model: nn.Module, past: History) -> dict[str, tuple[str, T
                 "save before converting it"
             )
         for dim, (_, kept) in past.kept.get(name, {}).items():
-            if tensor.dim() <= dim or tensor.shape[dim] != len(kept):
+            count, rows = kept.shape[-1], len(kept) if kept.dim() == 2 else 1
+            if tensor.dim() <= dim or tensor.shape[dim] != count or len(tensor) % rows:
                 raise PruneError(
-                    f"{name} has shape {list(tensor.shape)}, but pruning left {len(kept)} along "
+                    f"{name} has shape {list(tensor.shape)}, but pruning left {count} along "
                     f"dimension {dim}; it was changed since, in a way the recipe cannot tell"
                 )
     return tensors
@@ -248,10 +249,13 @@ def _recipe(
     )
 
     names = names_of(model)
-    table: dict[tuple[int, str], int] = {}  # one residual width is kept by hundreds of tensors
+    # One residual width is kept by hundreds of tensors.
+    table: dict[tuple[int, str | tuple[str, ...]], int] = {}
 
     def selection(size: int, positions: Tensor) -> int:
-        return table.setdefault((size, encode(positions)), len(table))
+        one = positions.dim() == 1
+        text = encode(positions) if one else tuple(encode(row) for row in positions)
+        return table.setdefault((size, text), len(table))
 
     stored = {}
     for name, (kind, tensor) in tensors.items():
@@ -276,7 +280,10 @@ def _recipe(
         version=VERSION,
         model=f"{type(model).__module__}.{type(model).__qualname__}",
         weights=Weights(file=WEIGHTS, bytes=0, sha256="0" * 64),
-        selections=[Selection(size=size, kept=kept) for size, kept in table],
+        selections=[
+            Selection(size=size, kept=kept if isinstance(kept, str) else list(kept))
+            for size, kept in table
+        ],
         tensors=stored,
         layers=[Removed.of(gone) for gone in past.gone],
         masks=_masked(masks, tensors),
