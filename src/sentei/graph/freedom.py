@@ -16,7 +16,7 @@ outer dim if the two always travel together:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from sentei.graph.analysis import Analysis
 from sentei.graph.axis import Axis, Concat, Dim, Fixed, Product, dims, resolve
@@ -52,7 +52,7 @@ def outers(analysis: Analysis) -> dict[Dim, Dim]:
 
 def _candidates(analysis: Analysis) -> Pairs:
     """What the parameters allow."""
-    found: dict[Dim, Iterable[Dim]] = {}
+    found: dict[Dim, list[Dim]] = {}
     for axes in analysis.parameters.values():
         for dim, outer in _in_parameter([resolve(axis) for axis in axes]):
             known = found.get(dim)

@@ -10,6 +10,7 @@ vector stands for all of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import gcd, lcm
 
 import torch
@@ -46,8 +47,12 @@ def kept_along(axes: Sequence[Axis], at: int, keep: Callable[[Dim], Tensor]) -> 
     table = []
     for numbers in distinct.tolist():
         own = {d: keep(d)[n] for d, n in zip(apart, numbers, strict=True)}
-        table.append(mask(axis, lambda d, own=own: own[d] if d in own else keep(d)))
+        table.append(mask(axis, partial(_of_row, own, keep)))
     return compact(torch.stack([row.nonzero().flatten() for row in table])[index])
+
+
+def _of_row(own: Mapping[Dim, Tensor], keep: Callable[[Dim], Tensor], dim: Dim) -> Tensor:
+    return own[dim] if dim in own else keep(dim)
 
 
 def compact(rows: Tensor) -> Tensor:
