@@ -58,7 +58,7 @@ bench: $(STAMP) ## measure everything: engine, latency, allocation, masks, recov
 docs: $(STAMP) ## build the site into docs/_build/html
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	$(BIN)/python docs/generate.py
-	$(BIN)/python -m sphinx -q -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo "open docs/_build/html/index.html"
 
 clean: ## remove caches, keep .venv

@@ -1,9 +1,12 @@
 """torch.compile takes pruned models whole."""
 
 import copy
+import os
+import shutil
 
 import pytest
 import torch
+from torch import nn
 
 import sentei
 from tests.ecosystem.pruned import pruned_convnet, pruned_llama
@@ -22,6 +25,28 @@ def test_one_graph(backend):
     compiled = torch.compile(model, backend=backend, fullgraph=True)
     with torch.no_grad():
         torch.testing.assert_close(compiled(x), model(x))
+
+
+COMPILERS = [c for c in (os.environ.get("CXX"), "g++", "clang++", "cl") if c and shutil.which(c)]
+
+
+@pytest.mark.skipif(not COMPILERS, reason="inductor needs a C++ compiler, and there is none here")
+def test_inductor_compiles_and_computes_the_same():
+    """With the C++ compiler of this machine."""
+    from torch._inductor import config, metrics
+
+    torch.manual_seed(0)
+    model, x = (
+        nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 5)).eval(),
+        torch.randn(4, 6),
+    )
+    sentei.prune(model, x, target=sentei.Target(macs=0.5))
+    metrics.reset()
+    # Graphs anew; the C++ that comes out is compiled once on a machine, as torch keeps that.
+    with config.patch(fx_graph_cache=False), torch.no_grad():
+        compiled = torch.compile(model, backend="inductor", fullgraph=True)
+        torch.testing.assert_close(compiled(x), model(x))
+    assert metrics.generated_kernel_count > 0
 
 
 def test_looking_for_layers_leaves_no_hook():

@@ -49,3 +49,33 @@ def test_quantisation_aware_training():
     trained = model.eval()(x)
     quantization.quantize_(model, qat.QATConfig(base, step="convert"))
     torch.testing.assert_close(model(x), trained)
+
+
+def test_quantisation_aware_training_of_an_exported_graph():
+    """PT2E: exported, prepared for int8, trained, and converted to what was trained."""
+    pt2e = pytest.importorskip("torchao.quantization.pt2e")
+    steps = pytest.importorskip("torchao.quantization.pt2e.quantize_pt2e")
+    x86 = pytest.importorskip("torchao.quantization.pt2e.quantizer.x86_inductor_quantizer")
+    torch.manual_seed(0)
+    model, x = (
+        nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 8)).eval(),
+        torch.randn(8, 6),
+    )
+    sentei.prune(model, x, target=sentei.Target(macs=0.5))
+    quantizer = x86.X86InductorQuantizer()
+    quantizer.set_global(x86.get_default_x86_inductor_quantization_config(is_qat=True))
+    exported = torch.export.export(model.train(), (x,)).module()
+    prepared = steps.prepare_qat_pt2e(exported, quantizer)
+    optimizer, losses = torch.optim.SGD(prepared.parameters(), 0.1), []
+    for _ in range(4):
+        losses.append(F.cross_entropy(prepared(x), torch.arange(8)))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < losses[0]
+    pt2e.move_exported_model_to_eval(prepared)
+    trained = prepared(x)
+    converted = steps.convert_pt2e(prepared)
+    assert relative(converted(x), trained) < 0.02  # a step of int8 or two
+    kinds = {str(node.target) for node in converted.graph.nodes}
+    assert any("dequantize_per_channel" in kind for kind in kinds)

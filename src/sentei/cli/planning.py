@@ -86,4 +86,8 @@ def plan_table(result: Result) -> Lines:
     if result.layers:
         words = f"Layers to go: {', '.join(la.name for la in result.layers)}. {words}"
     held = [show.escape(f"left whole: {name}: {why}") for name, why in result.held.items()]
-    return Lines(costs, "", widths, words, *held, "Nothing was changed.")
+    memory = (
+        "Peak memory is of parameters, inputs and activations; what operators take for themselves "
+        "meanwhile (a convolution's rearranged inputs, say) comes on top."
+    )
+    return Lines(costs, "", widths, words, memory, *held, "Nothing was changed.")

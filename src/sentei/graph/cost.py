@@ -8,8 +8,10 @@ with vectors, fused recurrent layers. Parameters are counted once however often 
 Memory is what one forward pass holds at its peak: parameters, buffers and inputs all along, and
 every activation from the operator that writes it to the last one that reads it, the model's outputs
 to the end. Views and in-place results share the memory of what they look at; a `reshape` of a
-transposed tensor is a copy. Scratch space inside operators, and whatever the model's Python holds
-on to for longer than it needs, are not counted.
+transposed tensor is a copy. Scratch space inside operators is not counted: which kernel runs, and
+whether it unfolds a convolution's input or rearranges it in blocks, is the backend's choice by
+shape, device and version, and no formula in the widths. Nor is what the model's Python holds on to
+for longer than it needs. A profiler therefore shows more.
 """
 
 from __future__ import annotations
