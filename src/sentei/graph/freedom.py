@@ -34,17 +34,21 @@ def outers(analysis: Analysis) -> dict[Dim, Dim]:
         return {}
     relevant = {*pairs, *(h for outer in pairs.values() for h in outer)}
     checked: dict[tuple[int, ...], list[Axis]] = {}  # alive, for their ids to be theirs
-    for axes in analysis.values.values():
+    crowded: dict[int, list[Axis]] = {}  # values with an outer dim in several dimensions
+    for value, axes in analysis.values.items():
         finest: list[Axis] = [axis for axis in map(resolve, axes) if not isinstance(axis, Fixed)]
         key = tuple(map(id, finest))
-        if key in checked:
-            continue
-        checked[key] = finest
-        _part(pairs, relevant, finest)
+        if key not in checked:
+            checked[key] = finest
+            _part(pairs, relevant, finest)
+        if len(finest) > 1 and _several(pairs, finest):
+            crowded[value] = finest
     for tape in analysis.tapes:
-        for node in tape.nodes:
-            if pairs and node.operator in _ALONG:
+        for node in tape.nodes if pairs else ():
+            if node.operator in _ALONG:
                 _mixed(pairs, node, analysis)
+            if crowded:
+                _compared(pairs, node, crowded, analysis)
     free = {d: outer[0] for d, outer in pairs.items()}
     # One level of rows is all that surgery knows.
     return {d: h for d, h in free.items() if h not in free}
@@ -111,13 +115,33 @@ def _part(pairs: Pairs, relevant: set[Dim], axes: Sequence[Axis]) -> None:
         _behind(axis, pairs, behind)
 
     def together(dim: Dim, outer: Dim) -> bool:
-        # Outer indices side by side: one is compared with another.
-        if sum(outer in found and dim not in found for found in inside) > 1:
-            return False
         # Each time inside a product with its outer dim, or each once.
         return seen[dim] in (0, behind[dim, outer]) or seen[dim] == seen[outer] == 1
 
     _keep(pairs, together)
+
+
+def _several(pairs: Pairs, axes: Sequence[Axis]) -> bool:
+    outer = {h for found in pairs.values() for h in found}
+    count = Counter([d for axis in axes for d in set(dims(axis)) if d in outer])
+    return any(n > 1 for n in count.values())
+
+
+def _compared(
+    pairs: Pairs, node: Node, crowded: Mapping[int, Sequence[Axis]], analysis: Analysis
+) -> None:
+    """Drop the pairs of whose dim an operator makes or reads outer indices side by side."""
+    around = [*node.reads, *node.outputs]
+    beside = [[set(dims(axis)) for axis in crowded[id(v)]] for v in around if id(v) in crowded]
+    if beside:
+        there = {d for v in around for axis in analysis.axes(v) for d in dims(axis)}
+
+        def apart(dim: Dim, outer: Dim) -> bool:
+            return dim not in there or not any(
+                sum(outer in found and dim not in found for found in axes) > 1 for axes in beside
+            )
+
+        _keep(pairs, apart)
 
 
 def _keep(pairs: Pairs, good: Callable[[Dim, Dim], bool]) -> None:
