@@ -32,7 +32,7 @@ from sentei.cli.options import (
     option,
     takes,
 )
-from sentei.cli.team import follows, world
+from sentei.cli.team import end_with_launcher, follows, world
 from sentei.graph.errors import PruneError, VerificationError
 from sentei.recovery.train import TrainingError
 
@@ -156,6 +156,7 @@ def main() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, terminated)
+    end_with_launcher()
     app(prog_name="sentei")
 
 

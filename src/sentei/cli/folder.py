@@ -119,9 +119,18 @@ class Run:
                 os.close(lock)
             raise
 
-    def shared(self) -> tuple[Path, Config, dict[str, Facts]]:
-        """What the others of a team need to follow."""
-        return self.folder, self.config, self.stages
+    def told(self) -> Facts:
+        """What the others of a team need to follow; see `following`."""
+        return {
+            "folder": str(self.folder),
+            "config": self.config.model_dump(mode="json"),
+            "stages": self.stages,
+        }
+
+    @staticmethod
+    def following(told: Facts) -> Run:
+        """The same run in a process that does not lead."""
+        return Run(Path(told["folder"]), Config.of(told["config"]), told["stages"], None)
 
     def __enter__(self) -> Run:
         (self.folder / WORK).mkdir(exist_ok=True)

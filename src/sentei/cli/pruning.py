@@ -117,12 +117,12 @@ def prune(
             report = Quiet()
         mine: list[Run] = []  # the lock is the main process's
 
-        def begin() -> tuple[Path, Config, dict[str, Facts]]:
+        def begin() -> Facts:
             mine.append(_open(resolved, out, resume))
-            return mine[0].shared()
+            return mine[0].told()
 
-        shared = team.lead(begin)
-        run = mine[0] if mine else Run(*shared, lock=None)
+        told = team.lead(begin)
+        run = mine[0] if mine else Run.following(told)
         run.team = team
         with run:
             if "done" in run:

@@ -8,13 +8,16 @@ two machines need to come to the same result by themselves. `torchrun`, `acceler
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import math
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,12 +31,15 @@ from torch import nn
 from sentei.cli.config import Config
 from sentei.graph.errors import PruneError
 
-__all__ = ["Team", "follows", "launch", "team_of", "world"]
+__all__ = ["Team", "end_with_launcher", "follows", "launch", "team_of", "world"]
 
 T = TypeVar("T")
+Facts = Any
+"""What JSON can hold."""
 
 # Others wait while the main process prunes, evaluates and measures, however long that takes.
 _PATIENCE = timedelta(days=30)
+_LAUNCHER, _STOPPED = "SENTEI_LAUNCHER", 130
 
 
 def world() -> int:
@@ -66,8 +72,8 @@ class Team:
         if self.count > 1:
             torch.distributed.barrier(self._words)
 
-    def lead(self, do: Callable[[], T]) -> T:
-        """What the main process finds by doing it, for all.
+    def lead(self, do: Callable[[], Facts]) -> Facts:
+        """What the main process finds by doing it, for all: as JSON holds it.
 
         Raises:
             PruneError: in the others, where it failed in the main process.
@@ -75,18 +81,18 @@ class Team:
         if self.count == 1:
             return do()
         self.wait()
-        found: list[Any] = [None, None]
-        if self.main:
-            try:
-                found[0] = do()
-            except Exception as error:
-                found[1] = str(error) or type(error).__name__
-                torch.distributed.broadcast_object_list(found, 0, group=self._words)
-                raise
-        torch.distributed.broadcast_object_list(found, 0, group=self._words)
-        if found[1] is not None:
-            raise PruneError(found[1])
-        return found[0]
+        if not self.main:
+            told = json.loads(self._broadcast(""))
+            if "failed" in told:
+                raise PruneError(told["failed"])
+            return told["found"]
+        try:
+            found = do()
+        except Exception as error:
+            self._broadcast(json.dumps({"failed": str(error) or type(error).__name__}))
+            raise
+        self._broadcast(json.dumps({"found": found}))
+        return found
 
     def together(self, do: Callable[[], T]) -> T:
         """What every process does for itself; where it fails in one, it fails in all.
@@ -128,10 +134,28 @@ class Team:
                 "something of its own in each of them. Run it in one process"
             )
 
-    def _gather(self, value: Any) -> list[Any]:
-        values: list[Any] = [None] * self.count
-        torch.distributed.all_gather_object(values, value, group=self._words)
-        return values
+    # Bytes, not objects: torch sends those as pickles.
+    def _broadcast(self, text: str) -> str:
+        own = torch.frombuffer(bytearray(text.encode() or b" "), dtype=torch.uint8)
+        size = torch.tensor([len(own)])
+        torch.distributed.broadcast(size, 0, group=self._words)
+        data = own if self.main else torch.empty(int(size), dtype=torch.uint8)
+        torch.distributed.broadcast(data, 0, group=self._words)
+        return data.numpy().tobytes().decode()
+
+    def _gather(self, text: str | None) -> list[str | None]:
+        own = torch.frombuffer(bytearray(json.dumps(text).encode()), dtype=torch.uint8)
+        sizes = [torch.tensor([0]) for _ in range(self.count)]
+        torch.distributed.all_gather(sizes, torch.tensor([len(own)]), group=self._words)
+        longest = int(max(sizes))
+        padded = torch.zeros(longest, dtype=torch.uint8)
+        padded[: len(own)] = own
+        found = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.count)]
+        torch.distributed.all_gather(found, padded, group=self._words)
+        return [
+            json.loads(data[: int(size)].numpy().tobytes())
+            for data, size in zip(found, sizes, strict=True)
+        ]
 
 
 @contextmanager
@@ -214,6 +238,12 @@ def launch(config: Config | None, out: Path, processes: int, *, resume: bool, de
             "MASTER_PORT": str(_free_port()),
         }
         children: list[subprocess.Popen[bytes]] = []
+        # While we live we hold one end of a pipe; whatever ends us closes it.
+        alive, ours = os.pipe()
+        more: dict[str, Any] = {}
+        if os.name == "posix":
+            shared[_LAUNCHER] = str(alive)
+            more["pass_fds"] = (alive,)
         try:
             for rank in range(processes):
                 children.append(
@@ -222,6 +252,7 @@ def launch(config: Config | None, out: Path, processes: int, *, resume: bool, de
                         env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
                         stdin=None if rank == 0 else subprocess.DEVNULL,
                         stdout=None if rank == 0 else subprocess.DEVNULL,
+                        **more,
                     )
                 )
             return _outcome(children)
@@ -231,6 +262,22 @@ def launch(config: Config | None, out: Path, processes: int, *, resume: bool, de
             return _outcome(children[:1], limit=30)
         finally:
             _end(children)
+            os.close(alive)
+            os.close(ours)
+
+
+def end_with_launcher() -> None:
+    """In a process that `launch` started: stop when the launcher is gone, killed or not."""
+    text = os.environ.pop(_LAUNCHER, None)
+    if text is None:
+        return
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            os.read(int(text), 1)  # returns when nobody holds the other end any more
+        os._exit(_STOPPED)  # what is on disk holds at any moment
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _outcome(children: list[subprocess.Popen[bytes]], limit: float = math.inf) -> int:
@@ -244,7 +291,7 @@ def _outcome(children: list[subprocess.Popen[bytes]], limit: float = math.inf) -
             code = next(code for code in codes if code)
             return code if code > 0 else 128 - code
         if all(code == 0 for code in codes) or time.monotonic() > end:
-            return 0 if all(code == 0 for code in codes) else 130
+            return 0 if all(code == 0 for code in codes) else _STOPPED
         time.sleep(0.05)
 
 

@@ -220,9 +220,12 @@ class Elsewhere(Here):
     def noise(self) -> list[Any]:
         if self.world == 1:
             return super().noise()
-        states = [None] * self.world
-        torch.distributed.all_gather_object(states, _noise(self.cuda))
-        return states
+        by_kind = []  # tensors, not objects: those would go as pickles
+        for own in _noise(self.cuda):
+            all_states = [torch.empty_like(own, device=self.device) for _ in range(self.world)]
+            torch.distributed.all_gather(all_states, own.to(self.device))
+            by_kind.append([state.cpu() for state in all_states])
+        return [list(states) for states in zip(*by_kind, strict=True)]
 
     def set_noise(self, states: list[Any]) -> None:
         _set_noise(self.cuda, states[self.rank])
