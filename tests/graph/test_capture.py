@@ -805,3 +805,23 @@ def test_what_only_the_real_kernel_objects_to_is_found_before_anything_changes()
     assert found.value.dims
     assert torch.equal(model(x), before)
     assert remove(model, analyze(model, x), {"a": torch.arange(4)}, ((x,), {})).verification.passed
+
+
+def test_another_library_s_operator_is_not_known_by_its_name() -> None:
+    """It reverses the features, and is called as one of torch's that goes element by element."""
+    library = torch.library.Library("sentei_names", "DEF")
+    library.define("square(Tensor x) -> Tensor")
+    library.impl("square", lambda x: x.flip(-1).clone(), "CompositeExplicitAutograd")
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.down = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.down(torch.ops.sentei_names.square(self.up(x)))
+
+    groups = analyze(Net(), torch.randn(2, 4))
+    assert not len(groups)
+    assert "no rule for sentei_names" in groups.pinned["up"].pinned
+    library._destroy()

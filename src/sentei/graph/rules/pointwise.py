@@ -42,8 +42,12 @@ _TYPE_ONLY = {torch.ops.aten.type_as.default, torch.ops.aten.to.other}
 
 
 def is_pointwise(op: Any) -> bool:
-    """Does the operator act element by element?"""
-    return torch.Tag.pointwise in op.tags or operator_name(op) in _EXTRA
+    """Does the operator act element by element?
+
+    Of torch's own, some do that do not say so; another library's operator of that name may not.
+    """
+    known = op.namespace in ("aten", "prims") and operator_name(op) in _EXTRA
+    return known or torch.Tag.pointwise in op.tags
 
 
 def pointwise(node: Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
