@@ -7,7 +7,7 @@ from sentei.methods.lottery.rounds import path, search
 from sentei.methods.lottery.structural_tickets import row_scores
 from sentei.recovery.train import Recipe
 from sentei.structures import Masks
-from sentei.structures.refill import refill, regroup
+from sentei.structures.refill import PARTITIONERS, refill, regroup
 
 
 @claim(
@@ -41,9 +41,11 @@ def c10(seed: int) -> dict[str, float]:
     }
     shaped = {f"refill, {w}": {n: refill(m, s[n]) for n, m in inner.items()}
               for w, s in scores.items()}  # fmt: skip
-    shaped["regroup"] = {n: regroup(m) for n, m in inner.items()}
+    for how in PARTITIONERS:
+        shaped[f"regroup, {how}"] = {n: regroup(m, partitioner=how) for n, m in inner.items()}
     for name, part in shaped.items():
         masks = Masks({**ticket.masks, **part})
         figures[name] = accuracy(retrain(given, masks, ticket.start))
-        figures[f"density, {name.partition(',')[0]}"] = masks.density
+        label = name if name.startswith("regroup") else name.partition(",")[0]
+        figures[f"density, {label}"] = masks.density
     return figures

@@ -28,6 +28,7 @@ _PURPOSES = {
     "data": "the digits",
     "export": "ONNX files",
     "quantize": "quantisation, LoRA",
+    "partition": "the method regroup",
     "bench": "sweeps and reports",
 }
 
