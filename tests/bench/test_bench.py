@@ -148,6 +148,39 @@ def test_a_kill_loses_the_run_under_way_and_nothing_else(tmp_path):
         assert mine
 
 
+def test_an_impatient_interrupt_ends_the_bench_and_its_workers(tmp_path):
+    code = (
+        "import sys\n"
+        "from tests.bench.test_bench import a_run\n"
+        "from sentei.bench import run_here\n"
+        "long = a_run().training.__class__(epochs=4000)\n"
+        "run_here([a_run(seed=s, training=long) for s in range(3)], sys.argv[1])\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    home, locks = Path(__file__).parents[2], tmp_path / "locks"
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=home,
+        start_new_session=True,
+    ) as child:  # fmt: skip
+        for _ in range(600):  # until a worker is at work
+            if locks.exists() and any(locks.iterdir()):
+                break
+            time.sleep(0.1)
+        for _ in range(2):  # the first is for the work, the second for who waits for its end
+            os.killpg(child.pid, signal.SIGINT)
+            time.sleep(0.3)
+        assert child.wait(timeout=30) != 0
+    for _ in range(50):  # nobody of the group is left
+        try:
+            os.killpg(child.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("a worker is left behind")
+    assert len(Store(tmp_path)) == 0
+
+
 def test_a_damaged_record_is_named(tmp_path):
     store = Store(tmp_path)
     (tmp_path / "runs" / "abc.json").write_text("{")

@@ -97,6 +97,7 @@ def run_here(
     if not todo:
         return Tally(**counts)
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     with (
         progress(console) as bar,
         futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool,
@@ -109,6 +110,10 @@ def run_here(
                 bar.update(row, advance=1, note=waiting[one].label)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            # Left alone, a worker would wait for work that nobody hands out any more, and this
+            # process at its end for the worker.
+            for child in set(multiprocessing.active_children()) - others:
+                child.terminate()
             raise
     return Tally(**counts)
 
