@@ -133,7 +133,7 @@ def trainings(folder, accelerator=None):
         model, recipe, more = resumed, RECIPE, {}
         if path.name == "fsdp":
             model, recipe = other, adam
-            more = {"sharded": True, "hooks": [Distill(small())]}
+            more = {"sharded": True, "hooks": [Distill(small(), features=["2"])]}
         with contextlib.suppress(InterruptedError):
             train_resumably(path, model, toy(), recipe, every=0, tick=cut, **placed, **more)
         model.load_state_dict(small().state_dict())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -42,14 +42,16 @@ class Hook:
     share: float = 1.0
     """Of several processes: rows that this one has of the batch, over rows of an even part.
     Penalties that are means over examples are multiplied by it."""
+    mean: Callable[[Tensor], float] = staticmethod(Tensor.item)
 
     def start(self, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
         """Before the first step. `steps`: how many are planned in all (0: not known)."""
         self.model, self.optimizer, self.steps, self.step = model, optimizer, steps, 0
 
-    def weigh(self, share: float) -> None:
-        """Before the penalty: what `share` is for this batch."""
-        self.share = share
+    def weigh(self, share: float, mean: Callable[[Tensor], float]) -> None:
+        """Before the penalty: what `share` is for this batch, and how a number is averaged over
+        the processes (every process is to ask)."""
+        self.share, self.mean = share, mean
 
     def penalty(self) -> Tensor | float:
         """Added to the loss before the backward pass."""
@@ -94,9 +96,9 @@ class Hooks(Hook):
         for hook in self.hooks:
             hook.start(model, optimizer, steps)
 
-    def weigh(self, share: float) -> None:
+    def weigh(self, share: float, mean: Callable[[Tensor], float]) -> None:
         for hook in self.hooks:
-            hook.weigh(share)
+            hook.weigh(share, mean)
 
     def penalty(self) -> Tensor | float:
         total: Tensor | float = 0.0

@@ -24,8 +24,8 @@ class Distill(Hook):
 
     The teacher sees each batch that the student sees, in eval mode and without gradients. KL is
     summed over classes (dimension 1 of `(N, classes, ...)`, or the last of a Hugging Face output's
-    `.logits`) and averaged over the rest. With several processes the first term is that of the
-    whole batch; the second is each process's of its own rows, then averaged.
+    `.logits`) and averaged over the rest. With several processes both terms are those of the whole
+    batch.
 
     Args:
         teacher: the network before pruning.
@@ -104,11 +104,11 @@ class Distill(Hook):
                 for module, flag in flags.items():
                     module.training = flag
             if self.weight:
-                total = total + self.weight * self._divergence(outputs, taught)
+                total = total + self.share * self.weight * self._divergence(outputs, taught)
             for name in self.features:
                 gap = self._gap(name, self._own[name], self._theirs[name])
                 total = total + self.feature_weight / len(self.features) * gap
-        return self.share * total
+        return total
 
     def finish(self) -> None:
         self._remove()
@@ -141,7 +141,8 @@ class Distill(Hook):
                     f"{tuple(theirs.shape)}; say which are left, kept={{{name!r}: positions}}"
                 )
             theirs = theirs.index_select(dim, kept.to(theirs.device))
-        return (own - theirs).square().sum() / theirs.square().sum().clamp(min=1e-12)
+        # Each process has the squares of its own rows; what they are measured by is the batch's.
+        return (own - theirs).square().sum() / max(self.mean(theirs.square().sum()), 1e-12)
 
 
 def _logits(outputs: Any) -> Tensor:

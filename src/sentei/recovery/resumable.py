@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from sentei.batches import Data, Loss, steps
 from sentei.graph.errors import PruneError
@@ -147,8 +147,8 @@ class _Keeper(Hook):
             self.state = None
         self.tick(self.done, self.facts["stop"], self.note)
 
-    def weigh(self, share: float) -> None:
-        self.inner.weigh(share)
+    def weigh(self, share: float, mean: Callable[[Tensor], float]) -> None:
+        self.inner.weigh(share, mean)
 
     def penalty(self) -> Any:
         return self.inner.penalty()

@@ -225,7 +225,7 @@ def walk(
                     if not math.isfinite(number):
                         raise _diverged(number, batch, epoch, step, recipe.lr)
                     optimiser.zero_grad(set_to_none=True)
-                    hook.weigh(place.share)
+                    hook.weigh(place.share, place.mean)
                     place.backward(value + hook.penalty())
                     if hook.before_step():
                         optimiser.step()
