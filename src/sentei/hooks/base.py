@@ -39,19 +39,19 @@ class Hook:
     step: int = 0
     whole: bool = True
     """Does it look at parameters? They are then to be whole in every process."""
-    share: float = 1.0
+    batch_share: float = 1.0
     """Of several processes: rows that this one has of the batch, over rows of an even part.
     Penalties that are means over examples are multiplied by it."""
-    mean: Callable[[Tensor], float] = staticmethod(Tensor.item)
+    batch_mean: Callable[[Tensor], float] = staticmethod(Tensor.item)
 
     def start(self, model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
         """Before the first step. `steps`: how many are planned in all (0: not known)."""
         self.model, self.optimizer, self.steps, self.step = model, optimizer, steps, 0
 
     def weigh(self, share: float, mean: Callable[[Tensor], float]) -> None:
-        """Before the penalty: what `share` is for this batch, and how a number is averaged over
+        """Before the penalty: `batch_share` for this batch, and how a number is averaged over
         the processes (every process is to ask)."""
-        self.share, self.mean = share, mean
+        self.batch_share, self.batch_mean = share, mean
 
     def penalty(self) -> Tensor | float:
         """Added to the loss before the backward pass."""

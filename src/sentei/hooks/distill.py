@@ -104,7 +104,7 @@ class Distill(Hook):
                 for module, flag in flags.items():
                     module.training = flag
             if self.weight:
-                total = total + self.share * self.weight * self._divergence(outputs, taught)
+                total = total + self.batch_share * self.weight * self._divergence(outputs, taught)
             for name in self.features:
                 gap = self._gap(name, self._own[name], self._theirs[name])
                 total = total + self.feature_weight / len(self.features) * gap
@@ -142,7 +142,7 @@ class Distill(Hook):
                 )
             theirs = theirs.index_select(dim, kept.to(theirs.device))
         # Each process has the squares of its own rows; what they are measured by is the batch's.
-        return (own - theirs).square().sum() / max(self.mean(theirs.square().sum()), 1e-12)
+        return (own - theirs).square().sum() / max(self.batch_mean(theirs.square().sum()), 1e-12)
 
 
 def _logits(outputs: Any) -> Tensor:
