@@ -34,3 +34,24 @@ def a1(seed: int) -> dict[str, float]:
         )
     figures["random + fine-tune 16x"] = accuracy(run("random", seed, 1 / 16).model)
     return figures
+
+
+@claim(
+    "A1-2",
+    statement="Thresholds from a scan of one layer at a time lose less than one ranking of all "
+    "layers, and no more than equal shares",
+    paper="Han et al. 2015, section 5 and figure 6: sensitivity decides each layer's threshold",
+    checks={
+        "at 32x the scan is above one ranking of all layers": lambda f: (
+            f["scan 32x"] > f["one ranking 32x"]
+        ),
+        "at 32x the scan is at least at equal shares": lambda f: f["scan 32x"] >= f["equal 32x"],
+    },
+)
+def a1_2(seed: int) -> dict[str, float]:
+    ways = {"one ranking": {}, "equal": {"scope": "uniform"}, "scan": {"quality": "scan"}}
+    return {
+        f"{name} {c}x": accuracy(run("han-magnitude", seed, 1 / c, options=options).model)
+        for c in (8, 16, 32, 64)
+        for name, options in ways.items()
+    }
