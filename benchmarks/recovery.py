@@ -6,13 +6,15 @@ Every network is pruned to a half, a quarter and an eighth of its multiply-adds,
   statistics recalibrated after each of them but the first;
 - each then fine-tuned alike; "distil" is reconstruct, then the same fine-tuning with the unpruned
   network as teacher;
+- three of them also with units ranked otherwise, as the peer has several criteria, too: by "l2",
+  and by "l2" with scores made comparable as in LAMP;
 - torch-pruning: every criterion of its own that runs here, its ratio found by bisection so that the
   same multiply-adds are met, and the same fine-tuning; statistics recalibrated as ours.
 
     python -m benchmarks.recovery [--tasks digits/resnet digits/vit sources/gpt] [--seeds 3]
 
-One record a (task, seed, ratio) is kept in benchmarks/results/recovery/; what is there is not run
-again. `--table` prints what is there.
+One record a (task, seed, ratio) is kept in benchmarks/results/recovery/; rows that are there are
+not run again. `--table` prints what is there.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -82,29 +84,43 @@ def macs(model: nn.Module, t: Task) -> int:
 
 
 # -- ours ----------------------------------------------------------------------------------------
-def healed(name: str, seed: int, ratio: float) -> Iterator[tuple[str, nn.Module, Any]]:
-    """(recovery, pruned network, teacher or None), nothing fine-tuned yet."""
+RANKED = {"": ("taylor", "none"), ", l2": ("l2", "none"), ", lamp": ("l2", "lamp")}
+"""How units are ranked: criterion and normalisation, by what is added to a row's name."""
+ALL = ("none", "recalibrate", "compensate", "merge", "reconstruct", "distil")
+AGAIN = ("recalibrate", "reconstruct", "distil")
+TRIED = {"": ALL, ", l2": AGAIN, ", lamp": AGAIN}
+
+
+def healed(
+    name: str, seed: int, ratio: float, have: Container[str] = ()
+) -> Iterator[tuple[str, nn.Module, Any]]:
+    """(recovery, pruned network, teacher or None), nothing fine-tuned yet; without what we have."""
     t, whole = given(name.partition("/")[0]), dense(name, seed)
     x, y = sample(t)
     batches = [(x[i : i + 64], y[i : i + 64]) for i in range(0, len(x), 64)]
-    result = sentei.prune(
-        whole, t.example, target=sentei.Target(macs=ratio), criterion="taylor", normalise="none",
-        data=batches, loss=t.loss, seed=seed, inplace=False,
-    )  # fmt: skip
-    heal: dict[str, Callable[[nn.Module], Any]] = {
-        "none": lambda m: None,
-        "recalibrate": lambda m: recalibrate(m, (x, y)),
-        "compensate": lambda m: compensate(whole, m, result.surgery, (x, y)),
-        "merge": lambda m: merge(whole, m, result),
-        "reconstruct": lambda m: reconstruct(whole, m, result.surgery, (x, y), seed=seed),
-        "distil": lambda m: reconstruct(whole, m, result.surgery, (x, y), seed=seed),
-    }
-    for label, do in heal.items():
-        small = copy.deepcopy(result.model)
-        do(small)
-        if label not in ("none", "recalibrate"):
-            recalibrate(small, (x, y))
-        yield label, small, whole if label == "distil" else None
+    for which, (criterion, normalise) in RANKED.items():
+        wanted = [label for label in TRIED[which] if label + which not in have]
+        if not wanted:
+            continue
+        result = sentei.prune(
+            whole, t.example, target=sentei.Target(macs=ratio), criterion=criterion,
+            normalise=normalise, data=batches, loss=t.loss, seed=seed, inplace=False,
+        )  # fmt: skip
+        surgery = result.surgery
+        heal: dict[str, Callable[[nn.Module], Any]] = {
+            "none": lambda m: None,
+            "recalibrate": lambda m: recalibrate(m, (x, y)),
+            "compensate": lambda m, s=surgery: compensate(whole, m, s, (x, y)),
+            "merge": lambda m, r=result: merge(whole, m, r),
+            "reconstruct": lambda m, s=surgery: reconstruct(whole, m, s, (x, y), seed=seed),
+            "distil": lambda m, s=surgery: reconstruct(whole, m, s, (x, y), seed=seed),
+        }
+        for label in wanted:
+            small = copy.deepcopy(result.model)
+            heal[label](small)
+            if label not in ("none", "recalibrate"):
+                recalibrate(small, (x, y))
+            yield label + which, small, whole if label == "distil" else None
 
 
 # -- the peer ------------------------------------------------------------------------------------
@@ -182,9 +198,12 @@ def _peer_at(whole: nn.Module, t: Task, importance: Any, ratio: float) -> nn.Mod
 
 
 # -- one record ----------------------------------------------------------------------------------
-def measure(name: str, seed: int, ratio: float) -> dict[str, Any]:
+def measure(
+    name: str, seed: int, ratio: float, known: Mapping[str, dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """A record; rows in `known` are taken as they are."""
     t, whole = given(name.partition("/")[0]), dense(name, seed)
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = {**(known or {})}
 
     def add(label: str, small: nn.Module, teacher: nn.Module | None) -> None:
         before = t.evaluate(small, t.test)
@@ -199,9 +218,9 @@ def measure(name: str, seed: int, ratio: float) -> dict[str, Any]:
             "loss after": after.loss,
         }
 
-    for label, small, teacher in healed(name, seed, ratio):
+    for label, small, teacher in healed(name, seed, ratio, rows):
         add(label, small, teacher)
-    for label, small in peers(name, seed, ratio):
+    for label, small in peers(name, seed, ratio) if not known else ():
         if isinstance(small, str):
             rows[f"torch-pruning {label}"] = {"failed": small}
         else:
@@ -260,12 +279,15 @@ def main(argv: list[str] | None = None) -> int:
             for seed in range(options.seeds):
                 for ratio in options.ratios:
                     path = RESULTS / f"{name.replace('/', '-')}-{1 / ratio:g}x-{seed}.json"
-                    if path.exists():
+                    old = json.loads(path.read_text()) if path.exists() else {}
+                    known = old.get("rows", {})
+                    if all(a + b in known for b, labels in TRIED.items() for a in labels):
                         continue
                     began = time.perf_counter()
-                    record = measure(name, seed, ratio)
+                    record = measure(name, seed, ratio, known)
+                    spent = time.perf_counter() - began + old.get("seconds", 0.0)
                     record |= {
-                        "seconds": round(time.perf_counter() - began, 1),
+                        "seconds": round(spent, 1),
                         "command": f"python -m benchmarks.recovery --tasks {name}",
                         "versions": {
                             "python": platform.python_version(),
