@@ -825,3 +825,83 @@ def test_another_library_s_operator_is_not_known_by_its_name() -> None:
     assert not len(groups)
     assert "no rule for sentei_names" in groups.pinned["up"].pinned
     library._destroy()
+
+
+# -- settings that are a mapping and an object ----------------------------------------------------
+class Frozen(dict):
+    """Settings as diffusers keeps them: each is an item and an attribute, and none may change."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        vars(self).update(given)
+
+    def refuse(self, *args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("these settings are frozen")
+
+    __setitem__ = __setattr__ = update = pop = clear = refuse  # type: ignore[assignment]
+
+
+class Items(dict):
+    """Settings that only look like attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
+class Configured(nn.Module):
+    def __init__(self, settings: Any) -> None:
+        super().__init__()
+        self.settings = settings
+        self.inner, self.out = nn.Linear(5, 12), nn.Linear(12, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.inner(x).view(len(x), self.settings.width)
+        return self.out(h.view(len(x), self.settings["width"]).tanh())
+
+
+@pytest.mark.parametrize("kind", [Frozen, Items])
+def test_settings_follow_as_attributes_and_as_items(kind: type) -> None:
+    model, x = Configured(kind(width=12, other=7)), torch.randn(3, 5)
+    groups = analyze(model, args=(x,))
+    assert dict(model.settings) == {"width": 12, "other": 7}
+    assert {type(v) for v in model.settings.values()} == {int}
+    (name,) = groups
+    remove(model, groups, {name: torch.arange(5)}, ((x,), {}))
+    assert (model.settings.width, model.settings["width"], model.settings.other) == (5, 5, 7)
+
+
+def test_frozen_settings_are_as_before_where_the_code_cannot_follow() -> None:
+    settings, x = Frozen(width=12, other=7), torch.randn(3, 5)
+    model = Configured(settings)
+    groups = analyze(model, args=(x,))
+    model.forward = lambda x: model.out(model.inner(x).view(len(x), 12))  # of this nobody told
+    with pytest.raises(Mismatch):
+        remove(model, groups, {next(iter(groups)): torch.arange(5)}, ((x,), {}))
+    assert dict(settings) == vars(settings) == {"width": 12, "other": 7}
+    assert type(settings.width) is int
+
+
+class Asserting(nn.Module):
+    """Complains of a width between two operators, of which the next has to do with none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings = [str(12)]  # the engine follows integers, not words
+        self.inner, self.out = nn.Linear(5, 12), nn.Linear(12, 14)
+        self.last = nn.Linear(14, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.inner(x)
+        assert h.shape == (len(x), int(self.settings[0]))
+        places = torch.arange(len(x), device=x.device)
+        return self.last(self.out(h).tanh())[places]
+
+
+def test_a_width_that_the_code_asserts_stays_and_others_go() -> None:
+    model, x = Asserting(), torch.randn(3, 5)
+    groups = analyze(model, args=(x,))
+    keep = {name: torch.arange(g.size // 2) for name, g in groups.items()}
+    with pytest.raises(Mismatch, match="AssertionError") as caught:
+        remove(model, groups, keep, ((x,), {}))
+    assert [dim.size for dim in caught.value.dims] == [12]
+    assert len(groups.without(caught.value.dims, "asserted")) == len(groups) - 1

@@ -926,14 +926,36 @@ def _module_stack(
 
 
 _INTERNAL = frozenset(vars(nn.Module())) | {"_flat_weights", "_flat_weights_names", "_all_weights"}
-_touched_configs: list[tuple[Any, dict[str, Any]]] = []
+Settings = tuple[dict[str, Any], dict[Any, Any]]
+"""The attributes of an object, and the items where it is a mapping as well."""
+
+_touched_configs: list[tuple[Any, Settings]] = []
+
+
+def settings(owner: Any) -> Settings:
+    """A copy of what a settings object holds.
+
+    >>> settings(types.SimpleNamespace(width=3))
+    ({'width': 3}, {})
+    """
+    return dict(vars(owner)), dict(owner) if isinstance(owner, dict) else {}
+
+
+def put_back(owner: Any, saved: Settings) -> None:
+    """Undo what was done to a settings object since `saved = settings(owner)`.
+
+    Mappings may refuse to be written to, so that the class itself is asked; keys stay the same.
+    """
+    attributes, items = saved
+    vars(owner).clear()
+    vars(owner).update(attributes)
+    for key, item in items.items():
+        dict.__setitem__(owner, key, item)
 
 
 def _restore_configs() -> None:
     while _touched_configs:
-        owner, state = _touched_configs.pop()
-        vars(owner).clear()
-        vars(owner).update(state)
+        put_back(*_touched_configs.pop())
 
 
 def _adopt_stand_ins(modules: Iterable[nn.Module]) -> None:
@@ -987,10 +1009,18 @@ def _wrap(
         return pairs if any(pairs[k] is not value[k] for k in value) else value
     if _is_config(value) and id(value) not in seen:
         seen.add(id(value))
+        held = settings(value)
+        attributes, entries = held
+        _touched_configs.append((value, held))
         state = vars(value)
-        _touched_configs.append((value, dict(state)))
-        for k, x in list(state.items()):
+        for k, x in attributes.items():
             state[k] = _wrap(x, module, (*path, k), found, seen, depth - 1)
+        for k, x in entries.items():  # `config["width"]` is `config.width` where it has both
+            if k not in attributes:
+                x = _wrap(x, module, (*path, k), found, seen, depth - 1)
+            elif attributes[k] is x or (type(x) is int and attributes[k] == x):
+                x = state[k]
+            dict.__setitem__(value, k, x)
     return value
 
 

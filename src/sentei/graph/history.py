@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from sentei.graph.capture import _INTERNAL, _is_config, named_tensors
+from sentei.graph.capture import _INTERNAL, _is_config, named_tensors, settings
 from sentei.graph.rows import chosen, remaining
 from sentei.graph.tape import AttributeKey
 
@@ -217,7 +217,8 @@ def integers(model: nn.Module) -> dict[AttributeKey, int]:
             steps = value.items()
         elif not isinstance(value, (Tensor, nn.Module)) and _is_config(value):
             # Modules share their settings: what changes there is noted once.
-            steps = () if id(value) in seen else vars(value).items()
+            attributes, items = settings(value)
+            steps = () if id(value) in seen else (items | attributes).items()
             seen.add(id(value))
         else:
             return

@@ -52,9 +52,23 @@ def write_attribute(model: nn.Module, key: AttributeKey, value: int) -> None:
 
 
 def _step(owner: Any, step: Any) -> Any:
-    if isinstance(owner, (list, tuple, dict)):
+    if isinstance(owner, (list, tuple)) or type(owner) is dict:
         return owner[step]
+    # Settings may be attributes, items or, as in a dictionary with attributes, both.
+    if isinstance(owner, dict) and step not in getattr(owner, "__dict__", ()):
+        return dict.__getitem__(owner, step)
     return vars(owner)[step]
+
+
+def _put(owner: Any, step: Any, value: Any) -> None:
+    if isinstance(owner, list) or type(owner) is dict:
+        owner[step] = value
+        return
+    before = _step(owner, step)
+    if isinstance(owner, dict) and step in owner and dict.__getitem__(owner, step) == before:
+        dict.__setitem__(owner, step, value)  # what it says of writing is said to its users
+    if step in getattr(owner, "__dict__", ()) or not isinstance(owner, dict):
+        vars(owner)[step] = value
 
 
 def _write(owner: Any, path: tuple[Any, ...], value: Any) -> None:
@@ -66,10 +80,7 @@ def _write(owner: Any, path: tuple[Any, ...], value: Any) -> None:
         else:
             _write(child, rest, value)
             return
-    if isinstance(owner, (list, dict)):
-        owner[step] = value
-    else:
-        vars(owner)[step] = value
+    _put(owner, step, value)
 
 
 def _rebuilt(items: tuple[Any, ...], path: tuple[Any, ...], value: Any) -> tuple[Any, ...]:

@@ -9,8 +9,9 @@ model is exactly as before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from sentei.graph.analysis import Analysis
 from sentei.graph.axis import Dim, dims, left, width
-from sentei.graph.capture import capture, named_tensors, unwrap
+from sentei.graph.capture import capture, named_tensors, put_back, unwrap
 from sentei.graph.errors import PruneError, VerificationError
 from sentei.graph.groups import Groups
 from sentei.graph.history import remember
@@ -199,7 +200,7 @@ def _not_running(
     try:
         capture(model, *call, abstract=False)
     except Exception as again:
-        node = _failed_at(analysis.passes[0][1], again)
+        node = _failed_at(analysis.passes[0][1], again, partial(_touched, analysis, masks))
     line = str(error).partition("\n")[0]
     return Mismatch(
         f"the pruned model does not run ({type(error).__name__}: {line})",
@@ -347,12 +348,11 @@ class _Transaction:
         for owner, saved in self.configs:
             if isinstance(owner, list):
                 owner[:] = saved
-            elif isinstance(owner, dict):
+            elif isinstance(saved, dict):
                 owner.clear()
                 owner.update(saved)
             else:
-                vars(owner).clear()
-                vars(owner).update(saved)
+                put_back(owner, saved)
         for live, before in self.state:
             live.clear()
             live.update(before)
@@ -407,7 +407,7 @@ def _positions_of(
 
 def _config_states(model: nn.Module) -> list[tuple[Any, Any]]:
     """Copies of the lists, dicts and settings objects in which attributes may be rewritten."""
-    from sentei.graph.capture import _ATOMS, _INTERNAL, _is_config
+    from sentei.graph.capture import _ATOMS, _INTERNAL, _is_config, settings
 
     found: list[tuple[Any, Any]] = []
     seen: set[int] = set()
@@ -418,13 +418,14 @@ def _config_states(model: nn.Module) -> list[tuple[Any, Any]]:
         if isinstance(value, (nn.Module, Tensor)):
             return
         seen.add(id(value))
-        if isinstance(value, (list, dict)):
+        if _is_config(value) and not isinstance(value, (list, tuple)):
+            attributes, items = settings(value)
+            found.append((value, (attributes, items)))
+            value = items | attributes
+        elif isinstance(value, (list, dict)):
             found.append((value, list(value) if isinstance(value, list) else dict(value)))
         elif not isinstance(value, tuple):
-            if not _is_config(value):
-                return
-            found.append((value, dict(vars(value))))
-            value = vars(value)
+            return
         for item in value.values() if isinstance(value, dict) else value:
             visit(item, depth - 1)
 
@@ -457,7 +458,9 @@ def _dry_run(
             raise Mismatch(
                 "the model's code cannot be repaired for these widths "
                 f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})",
-                _suspects(analysis, masks, _failed_at(tape, error)),
+                _suspects(
+                    analysis, masks, _failed_at(tape, error, partial(_touched, analysis, masks))
+                ),
             ) from error
         if tape.random:
             continue  # it runs; which of its operators are which cannot be told
@@ -535,13 +538,22 @@ def _changed_numbers(old: Node, new: Node) -> list[tuple[float, float]]:
     ]
 
 
-def _failed_at(before: Tape, error: Exception) -> Node | None:
-    """The operator of the original pass at which the pruned pass broke off."""
-    partial = getattr(error, "sentei_tape", None)
-    if partial is None:
+def _failed_at(
+    before: Tape, error: Exception, touches: Callable[[Node], Collection[Dim]]
+) -> Node | None:
+    """The operator of the original pass at which the pruned pass broke off.
+
+    Where that one has nothing to do with what was pruned, the code itself may have complained (an
+    `assert`) of what it had just computed: the operator before.
+    """
+    broken = getattr(error, "sentei_tape", None)
+    if broken is None:
         return None
     nodes = _substance(before)
-    return nodes[min(len(_substance(partial)), len(nodes) - 1)]
+    place = min(len(_substance(broken)), len(nodes) - 1)
+    if place and not touches(nodes[place]) and touches(nodes[place - 1]):
+        return nodes[place - 1]
+    return nodes[place]
 
 
 def _substance(tape: Tape) -> list[Node]:
@@ -550,12 +562,17 @@ def _substance(tape: Tape) -> list[Node]:
     return [node for node in tape.substance if node.operator not in idle]
 
 
+def _touched(analysis: Analysis, masks: Mapping[Dim, Tensor], node: Node) -> set[Dim]:
+    """The pruned dims of what an operator reads and writes."""
+    values = [v for v in flatten((node.args, node.kwargs, node.outputs)) if isinstance(v, Value)]
+    return {d for v in values for a in analysis.axes(v) for d in dims(a) if d in masks}
+
+
 def _suspects(analysis: Analysis, masks: Mapping[Dim, Tensor], node: Any) -> tuple[Dim, ...]:
     """The pruned dims that an operator touches, or all pruned dims."""
     if node is None:
         return tuple(masks)
-    values = [v for v in flatten((node.args, node.kwargs, node.outputs)) if isinstance(v, Value)]
-    found = {d for v in values for a in analysis.axes(v) for d in dims(a) if d in masks}
+    found = _touched(analysis, masks, node)
     if not found and node.module:
         near = node.module.rpartition(".")[0] or node.module
         for prefix in (f"{node.module}.", f"{near}."):
