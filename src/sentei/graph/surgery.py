@@ -345,14 +345,7 @@ class _Transaction:
             vars(module).update(state)
             module._buffers.clear()
             module._buffers.update(buffers)
-        for owner, saved in self.configs:
-            if isinstance(owner, list):
-                owner[:] = saved
-            elif isinstance(saved, dict):
-                owner.clear()
-                owner.update(saved)
-            else:
-                put_back(owner, saved)
+        _restore_states(self.configs)
         for live, before in self.state:
             live.clear()
             live.update(before)
@@ -434,6 +427,18 @@ def _config_states(model: nn.Module) -> list[tuple[Any, Any]]:
             if key not in _INTERNAL:
                 visit(value, 4)
     return found
+
+
+def _restore_states(states: list[tuple[Any, Any]]) -> None:
+    """Write back what `_config_states` copied."""
+    for owner, saved in states:
+        if isinstance(owner, list):
+            owner[:] = saved
+        elif isinstance(saved, dict):
+            owner.clear()
+            owner.update(saved)
+        else:
+            put_back(owner, saved)
 
 
 def _dry_run(

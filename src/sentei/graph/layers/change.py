@@ -25,7 +25,7 @@ from sentei.graph.history import Gone, Put, forget_past, remember_gone
 from sentei.graph.layers.plain import describe
 from sentei.graph.layers.silent import Silent
 from sentei.graph.layers.watch import NUMBERS, is_list, join
-from sentei.graph.surgery import _config_states
+from sentei.graph.surgery import _config_states, _restore_states
 
 _DEPTHS = re.compile(r"layer|depth|block")
 
@@ -49,13 +49,7 @@ def all_or_nothing(*models: nn.Module) -> Iterator[None]:
         for store, items in stores:
             store.clear()
             store.update(items)
-        for owner, saved in configs:
-            if isinstance(owner, list):
-                owner[:] = saved
-            else:
-                target = owner if isinstance(owner, dict) else vars(owner)
-                target.clear()
-                target.update(saved)
+        _restore_states(configs)
         raise
 
 
