@@ -7,6 +7,7 @@ import typing
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -399,3 +400,30 @@ def test_ordered_dicts_are_put_back(monkeypatch) -> None:
     with pytest.raises(RuntimeError, match="in between"):
         remove(model, analyze(model, x), {"stem": torch.arange(5)}, ((x,), {}))
     assert dict(model.hooks) == {3: 4}
+
+
+class AlwaysDropping(nn.Module):
+    """Drops units whether it is trained or not."""
+
+    def __init__(self, drop) -> None:
+        super().__init__()
+        self.drop = drop
+        self.inner, self.out = nn.Linear(6, 12), nn.Linear(12, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.drop(torch.tanh(self.inner(x))))
+
+
+@pytest.mark.parametrize("drop", [
+    lambda h: F.dropout(h, 0.5, training=True),
+    lambda h: F.alpha_dropout(h, 0.5, training=True),
+    lambda h: F.dropout(h.clone(), 0.5, training=True, inplace=True),
+    lambda h: F.dropout1d(h[..., None], 0.5, training=True)[..., 0],
+    lambda h: F.scaled_dot_product_attention(*torch.ones(2, 1, 4, 3), h[None], dropout_p=0.3)[0],
+])  # fmt: skip
+def test_units_that_are_dropped_even_in_eval_mode_are_compared_without(drop) -> None:
+    model, x = AlwaysDropping(drop), torch.randn(4, 6)
+    surgery, _ = prune_half(model, (x,), {})
+    report = surgery.verification
+    assert report.passed and report.conclusive and model.inner.out_features == 6
+    assert not torch.equal(model(x), model(x))  # it drops as before

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sentei.graph.analysis import Analysis, _apply
 from sentei.graph.axis import Dim, beside, dims, factor, mask, resolve, units
@@ -271,7 +272,7 @@ def widened(
 
 
 def _run(model: nn.Module, args: Any, kwargs: Any) -> list[tuple[str, Tensor]]:
-    with _restored(model, copy_floats=True), _seeded(), torch.inference_mode():
+    with _restored(model, copy_floats=True), _seeded(), torch.inference_mode(), _Settled():
         model.eval()
         outputs = model(*args, **kwargs)
     return [(path, t.detach().clone()) for path, t in tensors_in(outputs)]
@@ -285,6 +286,45 @@ class _seeded:
 
     def __exit__(self, *_: object) -> None:
         return None
+
+
+# Where each operator says how much it drops, or whether: the argument, its name, and "nothing".
+_DROPS: dict[str, tuple[int, str, Any]] = {
+    **dict.fromkeys(
+        ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout"),
+        (2, "train", False),
+    ),
+    "scaled_dot_product_attention": (4, "dropout_p", 0.0),
+}
+
+
+def _settled(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with which an operator drops nothing.
+
+    Some models drop units even in eval mode (a prenet, Monte Carlo dropout). What falls then
+    depends on how many there are, so that a pruned network cannot be compared before it stops.
+    """
+    place, name, nothing = _DROPS.get(operator_name(func).rstrip("_"), (0, "", None))
+    if not name:
+        return args, kwargs
+    if len(args) > place:
+        return (*args[:place], nothing, *args[place + 1 :]), kwargs
+    return args, {**kwargs, name: nothing} if name in kwargs else kwargs
+
+
+class _Settled(TorchDispatchMode):
+    """Nothing is dropped inside."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        args, kwargs = _settled(func, args, kwargs or {})
+        return func(*args, **kwargs)
 
 
 class _Silencer(_Recorder):
@@ -310,7 +350,7 @@ class _Silencer(_Recorder):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
+        args, kwargs = _settled(func, args, kwargs or {})
         seen = _map((args, kwargs), self.value)
         name = operator_name(func)
         mutated = name.endswith("_") and not name.endswith("__")
