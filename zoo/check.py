@@ -21,7 +21,7 @@ from sentei.graph.errors import PruneError, VerificationError
 from sentei.graph.groups import Groups
 from sentei.graph.surgery import Mismatch, remove
 from sentei.graph.verify import doubled
-from zoo.registry import Entry, randomise
+from zoo.registry import Entry, Example, randomise
 
 
 @dataclass
@@ -54,7 +54,7 @@ def check(entry: Entry, seed: int = 0) -> Outcome:
     try:
         example = entry.build()
         randomise(example.model, seed)
-        model, args, kwargs = _double(example.model, example.args, example.kwargs)
+        model, args, kwargs = _double(entry, example, seed)
         out.precision = (
             "float64" if next(iter(_dtypes(model)), None) is torch.float64 else "float32"
         )
@@ -141,10 +141,14 @@ def _half(groups: Groups, seed: int) -> dict[str, Tensor]:
     return keep
 
 
-def _double(model: nn.Module, args: Any, kwargs: Any) -> tuple[nn.Module, Any, Any]:
+def _double(entry: Entry, example: Example, seed: int) -> tuple[nn.Module, Any, Any]:
     """In float64 where the model's own code allows it: some compute masks in float32 with the
     lowest number of the type they were given, and answer NaN."""
-    wide = copy.deepcopy(model).double()
+    model, args, kwargs = example.model, example.args, example.kwargs
+    try:
+        wide = copy.deepcopy(model).double()
+    except RuntimeError:  # tensors that were computed from parameters are not copied: weight norms
+        wide = randomise(entry.build().model, seed).double()
     wide_args, wide_kwargs = doubled(args), doubled(kwargs)
     try:
         with torch.no_grad():
