@@ -568,6 +568,19 @@ def test_narrow_and_slices() -> None:
     assert node.args[3].expr == ("attribute", AttributeKey("", ("sizes", 0)))
 
 
+def test_a_float_of_the_call_is_no_dimension_of_its_operators() -> None:
+    def attend(m: Provenance, h: Tensor) -> Tensor:
+        weight, bias = torch.eye(12), torch.zeros(12)
+        return F.multi_head_attention_forward(
+            h, h, h, 12, m.heads, None, torch.zeros(36), None, None, False, 0.0, weight, bias,
+            need_weights=False, use_separate_proj_weight=True, q_proj_weight=weight,
+            k_proj_weight=weight, v_proj_weight=weight,
+        )[0]  # fmt: skip
+
+    swap = call(attend, "transpose")
+    assert [type(n) for n in swap.args[1:]] == [int, int]
+
+
 def test_numbers_of_a_configuration_object_survive_arithmetic() -> None:
     node = call(lambda m, h: h.view(2, 5, m.config.width // 4, -1), "view")
     assert node.args[1][2].expr == (

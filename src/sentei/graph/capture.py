@@ -692,7 +692,8 @@ def _align(seen: Any, pending: list[Any]) -> Any:
     """Put the symbols of a Python-level call in place of the plain integers the operator got.
 
     Both sequences list the same integers in the same order, up to arguments that the binding
-    dropped, added or wrapped around; each integer takes the next equal one.
+    dropped, added or wrapped around; each integer takes the next equal one. What Python gave as a
+    float is no dimension: 0.0 does not stand for a 0.
     """
     at = 0
 
@@ -701,7 +702,7 @@ def _align(seen: Any, pending: list[Any]) -> Any:
         kind = type(tree)
         if kind is int or kind is float:
             for i in range(at, len(pending)):
-                if pending[i] == tree:
+                if pending[i] == tree and not (kind is int and isinstance(pending[i], float)):
                     at = i + 1
                     return pending[i]
         elif kind is tuple or kind is list:
