@@ -372,11 +372,13 @@ class _Layout:
             self.units += rows * group.size
         self.dims: dict[str, list[tuple[int, list[np.ndarray]]]] = {}
         self.cross: dict[str, list[tuple[int, list[np.ndarray]]]] = {}
+        self.free = [dim for dim in self.span if dim.outer is not None]
         for name, axes in groups.analysis.parameters.items():
             if name in tensors:
                 found = [(i, self._ids(resolve(axis))) for i, axis in enumerate(axes)]
                 kept = [(i, ids) for i, ids in found if ids]
-                cross = [pair for i in range(1, len(axes)) for pair in self._crossing(axes, i)]
+                others = range(1, len(axes)) if self.free else ()
+                cross = [pair for i in others for pair in self._crossing(axes, i)]
                 if kept or cross:
                     self.dims[name] = kept
                 if cross:
@@ -384,8 +386,9 @@ class _Layout:
 
     def _crossing(self, axes: Sequence[Axis], i: int) -> Iterator[tuple[int, list[np.ndarray]]]:
         axis = resolve(axes[i])
-        for dim in dict.fromkeys(dims(axis)):
-            if dim.outer is not None and dim in self.span and not beside(axis, dim):
+        there = {*dims(axis)}
+        for dim in self.free:
+            if dim in there and not beside(axis, dim):
                 row = units(resolve(axes[0]), dim.outer)[:, None]
                 column = units(axis, dim)[None, :]
                 ids = self.span[dim].start + row * dim.size + column
