@@ -12,14 +12,7 @@ import sentei as package
 from sentei.cli.config import Config
 from sentei.cli.folder import read_result
 from sentei.cli.pruning import features_left, prune
-from tests.cli.helpers import error, sentei, user_file, widest
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cli")
-    user_file(folder)
-    return folder
+from tests.cli.helpers import error, sentei, widest
 
 
 @pytest.fixture(scope="module")
@@ -151,24 +144,32 @@ def test_whole_layers_go_too(home):
     assert sentei("verify", out, "--trust").count("✓") == 4
 
 
-@pytest.mark.parametrize("heal", [None, "reconstruct", "merge", "compensate", "recalibrate"])
-def test_every_way_to_heal_on_digits(home, heal):
-    """Against no healing: other weights of the same units, and better ones where data was seen."""
-    out = home / f"heal-{heal}"
+def healed(home, *how):
+    """A run on digits, healed in some ways and then verified."""
+    out = home / "-".join(["heal", *how])
     sentei(
         "prune", f"{home}/mine.py:digits", "-d", "digits", "--train-epochs", "2", "--epochs", "0",
-        "-t", "40%", "--calibration", "256", "-o", out, *(("--heal", heal) if heal else ()),
+        "-t", "40%", "--calibration", "256", "-o", out, *(o for h in how for o in ("--heal", h)),
     )  # fmt: skip
-    result = read_result(out)
     assert sentei("verify", out, "--trust").count("✓") == 4
-    if heal is None:
-        return
-    bare = read_result(home / "heal-None")
-    assert result["units"] == bare["units"] and result["config"]["heal"] == [heal]
-    a, b = (load_file(f / "model" / "model.safetensors") for f in (out, home / "heal-None"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def bare(home):
+    return healed(home)
+
+
+@pytest.mark.parametrize("heal", ["reconstruct", "merge", "compensate", "recalibrate"])
+def test_every_way_to_heal_on_digits(home, bare, heal):
+    """Against no healing: other weights of the same units, and better ones where data was seen."""
+    out = healed(home, heal)
+    result, without = read_result(out), read_result(bare)
+    assert result["units"] == without["units"] and result["config"]["heal"] == [heal]
+    a, b = (load_file(f / "model" / "model.safetensors") for f in (out, bare))
     assert not all(torch.equal(a[n], b[n]) for n in a)
     if heal != "merge":  # which sees no data, and promises nothing about any
-        assert result["final"]["loss"] < bare["final"]["loss"]
+        assert result["final"]["loss"] < without["final"]["loss"]
 
 
 def test_distillation_with_options(home):

@@ -18,7 +18,7 @@ from sentei.cli.config import Config
 from sentei.cli.folder import read_result
 from sentei.cli.pruning import prune
 from sentei.graph.errors import PruneError
-from tests.cli.helpers import error, process, sentei, user_file
+from tests.cli.helpers import error, process, sentei
 
 gloo = pytest.mark.skipif(
     not (dist.is_available() and dist.is_gloo_available()), reason="no gloo here"
@@ -43,13 +43,6 @@ def same(out, wanted, atol=1e-5):
     assert ours.keys() == theirs.keys()
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], atol=atol, rtol=1e-4)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("team")
-    user_file(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
