@@ -16,7 +16,7 @@ outer dim if the two always travel together:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sentei.graph.analysis import Analysis
 from sentei.graph.axis import Axis, Concat, Dim, Fixed, Product, dims, resolve
@@ -32,7 +32,8 @@ def outers(analysis: Analysis) -> dict[Dim, Dim]:
     pairs = _candidates(analysis)
     if not pairs:
         return {}
-    relevant = {*pairs, *(h for outer in pairs.values() for h in outer)}
+    over = {h for outer in pairs.values() for h in outer}
+    relevant = over.union(pairs)
     checked: dict[tuple[int, ...], list[Axis]] = {}  # alive, for their ids to be theirs
     crowded: dict[int, list[Axis]] = {}  # values with an outer dim in several dimensions
     for value, axes in analysis.values.items():
@@ -41,7 +42,7 @@ def outers(analysis: Analysis) -> dict[Dim, Dim]:
         if key not in checked:
             checked[key] = finest
             _part(pairs, relevant, finest)
-        if len(finest) > 1 and _several(pairs, finest):
+        if len(finest) > 1 and _several(over, finest):
             crowded[value] = finest
     for tape in analysis.tapes:
         for node in tape.nodes if pairs else ():
@@ -56,18 +57,27 @@ def outers(analysis: Analysis) -> dict[Dim, Dim]:
 
 def _candidates(analysis: Analysis) -> Pairs:
     """What the parameters allow."""
+    weights = [[resolve(axis) for axis in axes] for axes in analysis.parameters.values() if axes]
+    # Most dims are the outputs of a plain layer, behind nothing: these need no further look.
+    plain = {d for first, *_ in weights for d in _terms(first) if isinstance(d, Dim)}
     found: dict[Dim, list[Dim]] = {}
-    for axes in analysis.parameters.values():
-        for dim, outer in _in_parameter([resolve(axis) for axis in axes]):
+    for axes in weights:
+        if all(isinstance(t, Fixed) or t in plain for axis in axes for t in _terms(axis)):
+            continue
+        for dim, outer in _in_parameter(axes):
             known = found.get(dim)
             found[dim] = outer if known is None else [h for h in known if h in outer]
     pairs: Pairs = {}
     for d, outer in found.items():
-        if outer and d.pinned is None and "normalised" not in d.facts:
+        if outer and d not in plain and d.pinned is None and "normalised" not in d.facts:
             outer = [h for h in outer if h.pinned is None]
             if outer:
                 pairs[d] = outer
     return pairs
+
+
+def _terms(axis: Axis) -> Sequence[Axis]:
+    return axis.parts if isinstance(axis, Concat) else (axis,)
 
 
 def _in_parameter(axes: Sequence[Axis]) -> list[tuple[Dim, list[Dim]]]:
@@ -116,14 +126,13 @@ def _part(pairs: Pairs, relevant: set[Dim], axes: Sequence[Axis]) -> None:
 
     def together(dim: Dim, outer: Dim) -> bool:
         # Each time inside a product with its outer dim, or each once.
-        return seen[dim] in (0, behind[dim, outer]) or seen[dim] == seen[outer] == 1
+        return seen[dim] == behind[dim, outer] or seen[dim] == seen[outer] == 1
 
-    _keep(pairs, together)
+    _keep(pairs, seen, together)
 
 
-def _several(pairs: Pairs, axes: Sequence[Axis]) -> bool:
-    outer = {h for found in pairs.values() for h in found}
-    count = Counter([d for axis in axes for d in set(dims(axis)) if d in outer])
+def _several(over: set[Dim], axes: Sequence[Axis]) -> bool:
+    count = Counter([d for axis in axes for d in set(dims(axis)) if d in over])
     return any(n > 1 for n in count.values())
 
 
@@ -137,15 +146,18 @@ def _compared(
         there = {d for v in around for axis in analysis.axes(v) for d in dims(axis)}
 
         def apart(dim: Dim, outer: Dim) -> bool:
-            return dim not in there or not any(
+            return not any(
                 sum(outer in found and dim not in found for found in axes) > 1 for axes in beside
             )
 
-        _keep(pairs, apart)
+        _keep(pairs, there, apart)
 
 
-def _keep(pairs: Pairs, good: Callable[[Dim, Dim], bool]) -> None:
-    for dim in list(pairs):
+def _keep(pairs: Pairs, there: Iterable[Dim], good: Callable[[Dim, Dim], bool]) -> None:
+    """Of the dims that are there, keep the pairs that are good."""
+    for dim in there:
+        if dim not in pairs:
+            continue
         left = [h for h in pairs[dim] if good(dim, h)]
         if left:
             pairs[dim] = left
@@ -191,6 +203,6 @@ def _mixed(pairs: Pairs, node: Node, analysis: Analysis) -> None:
     else:
         along = [axis for i, axis in enumerate(axes) if i != 1]
     mixed = {d for axis in along for d in dims(axis)}
-    there = {d for axis in axes for d in dims(axis)}
     if mixed:
-        _keep(pairs, lambda dim, outer: not (outer in mixed and dim in there - mixed))
+        there = {d for axis in axes for d in dims(axis)} - mixed
+        _keep(pairs, there, lambda _, outer: outer not in mixed)
