@@ -110,6 +110,31 @@ def test_a_fresh_model_computes_the_same(case, tmp_path):
     assert all(torch.equal(state[n], new[n]) for n in state)
 
 
+class Positions(nn.Module):
+    """Keeps a table for the length it last met, and makes it anew for another."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(20, 6), nn.Linear(6, 3)
+        self.register_buffer("table", torch.zeros(1, 6), persistent=False)
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        if len(self.table) != ids.shape[1]:
+            self.table = torch.linspace(-1, 1, ids.shape[1])[:, None].repeat(1, x.shape[2])
+        return self.head(x * self.table)
+
+
+def test_a_table_that_was_made_for_an_input_is_what_is_loaded(tmp_path):
+    torch.manual_seed(0)
+    model, ids = Positions().eval(), torch.randint(20, (2, 5))
+    model(ids)
+    result = sentei.prune(model, ids, target=Target(width=0.5))
+    again = sentei.load(sentei.save(result, tmp_path / "small"), Positions().eval())
+    assert_same(result.model, again, (ids,))
+    assert_same(result.model, again, (ids[:, :4],))
+
+
 def test_prune_train_prune_makes_one_recipe(case, tmp_path):
     name, model, x = case
     sentei.prune(model, x, target=Target(params=0.7))

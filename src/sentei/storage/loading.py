@@ -234,6 +234,7 @@ def _check_tensors(recipe: Recipe, model: nn.Module) -> None:
     if any(t.is_meta for _, t in ours.values()):
         raise PruneError("the model has no weights (meta device); build it on a real device")
     names = names_of(model)
+    lasting = stored_names(model, frozenset())
     found: list[str] = []
     missing = [n for n in recipe.tensors if n not in ours]
     found += [f"the model has no {quoted(n)}" for n in missing]
@@ -245,7 +246,10 @@ def _check_tensors(recipe: Recipe, model: nn.Module) -> None:
         aliases = [n for n in names.get(id(tensor), ()) if n != name]
         if kind != stored.kind:
             found.append(f"{name} is a {kind}, was a {stored.kind}")
-        elif list(tensor.shape) != stored.shape:
+        elif list(tensor.shape) != stored.shape and not (
+            # A table that code makes anew for the inputs it meets: the stored one takes its place.
+            name not in lasting and tensor.dim() == len(stored.shape)
+        ):
             found.append(f"{name} has shape {list(tensor.shape)}, was {stored.shape[:8]}")
         elif dtype_name(tensor.dtype) != stored.dtype:
             found.append(
@@ -441,7 +445,8 @@ def _fill(model: nn.Module, weights: dict[str, Tensor]) -> None:
     for name, stored in weights.items():
         kind, tensor = tensors[name]
         # A tensor that was never cut keeps the memory layout it was built with.
-        value = torch.empty_like(tensor.detach()).copy_(stored)
+        like = tensor if tensor.shape == stored.shape else stored
+        value = torch.empty_like(like.detach(), device=tensor.device).copy_(stored)
         if kind == "parameter":
             renew(tensor, value)
         else:
