@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["Batch", "Data", "Loss", "batches", "forward", "in_memory", "is_batch", "loss_of",
-           "size", "steps", "to_device"]  # fmt: skip
+           "own_loss", "size", "steps", "to_device"]  # fmt: skip
 
 Batch = Any
 """`(inputs, targets)`, or a mapping of keyword arguments."""
@@ -110,6 +111,26 @@ def loss_of(model: nn.Module, batch: Batch, loss: Loss | None) -> Tensor:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"loss must give one number a batch; got {got}")
     return value.reshape(())
+
+
+def own_loss(outputs: Any, targets: Any) -> Tensor:
+    """The loss where none is given: what the outputs carry for a mapping, else cross entropy.
+
+    Raises:
+        ValueError: the batch is a mapping, and the outputs carry no `.loss`.
+
+    >>> round(own_loss(torch.zeros(1, 4), torch.tensor([2])).item(), 4)
+    1.3863
+    """
+    if not isinstance(targets, Mapping):
+        return F.cross_entropy(outputs, targets)
+    value = getattr(outputs, "loss", None)
+    if value is None:
+        raise ValueError(
+            f"no loss: batches of keyword arguments ({', '.join(targets)}) gave outputs without "
+            f"one; hand over labels=, or give loss=, a function of (outputs, batch)"
+        )
+    return value
 
 
 def size(batch: Batch) -> int:

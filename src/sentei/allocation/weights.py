@@ -37,7 +37,10 @@ def top(scores: Tensor, k: int) -> Tensor:
     least = flat.kthvalue(flat.numel() - k + 1).values
     mask = flat > least
     equal = (flat == least).nonzero().flatten()
-    mask[equal[len(equal) - (k - int(mask.sum())) :]] = True
+    missing = k - int(mask.sum())
+    if missing > len(equal):  # NaN is neither more nor less than anything
+        raise PruneError("the scores hold NaN")
+    mask[equal[len(equal) - missing :]] = True
     return mask.view(scores.shape)
 
 

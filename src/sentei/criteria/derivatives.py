@@ -162,10 +162,14 @@ def hessian_matrix(evidence: Evidence, names: Iterable[str], *, at_once: int = 6
                     pick[torch.arange(stop - start), torch.arange(start, stop)] = 1.0
                     rows = torch.autograd.grad(
                         flat, parameters, pick, retain_graph=True, is_grads_batched=True,
-                        materialize_grads=True,
+                        allow_unused=True,
                     )  # fmt: skip
-                    rows = torch.cat([r.flatten(1) for r in rows], dim=1)
-                    total[start:stop] += size(batch) * rows.double()
+                    at = 0
+                    for row, parameter in zip(rows, parameters, strict=True):
+                        upto = at + parameter.numel()
+                        if row is not None:  # what the gradients do not depend on adds nothing
+                            total[start:stop, at:upto] += size(batch) * row.flatten(1).double()
+                        at = upto
         count += size(batch)
     total /= count
     return (total + total.T) / 2

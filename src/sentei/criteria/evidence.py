@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -582,6 +583,21 @@ def _call(example: Any) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
 
 
 @contextmanager
+def plain_kernels(model: nn.Module) -> Iterator[None]:
+    """In here attention and recurrent layers can be differentiated twice, and vectorised."""
+    recurrent = any(isinstance(m, nn.RNNBase) for m in model.modules())
+    with (
+        warnings.catch_warnings(),
+        sdpa_kernel(SDPBackend.MATH),
+        # cuDNN's recurrent layers have no gradient in eval mode, and no second one at all.
+        torch.backends.cudnn.flags(enabled=not recurrent, deterministic=True),
+    ):
+        # vmap runs recurrent layers one example at a time, and says so: nothing to be done here.
+        warnings.filterwarnings("ignore", "There is a performance drop because we have not yet")
+        yield
+
+
+@contextmanager
 def _differentiable(
     model: nn.Module, tensors: Mapping[str, Tensor], batch_statistics: bool, seed: int
 ) -> Iterator[None]:
@@ -591,7 +607,6 @@ def _differentiable(
     norms = [m for m, _ in training if isinstance(m, _BatchNorm)] if batch_statistics else []
     moved = [(b, b.clone()) for norm in norms for b in norm.buffers(recurse=False)]
     devices = {t.device for t in tensors.values() if t.device.type == "cuda"}
-    recurrent = any(isinstance(m, nn.RNNBase) for m, _ in training)
     try:
         for module, _ in training:
             module.training = False
@@ -602,9 +617,7 @@ def _differentiable(
         with (
             torch.enable_grad(),
             torch.random.fork_rng(devices=list(devices)),
-            sdpa_kernel(SDPBackend.MATH),
-            # cuDNN's recurrent layers have no gradient in eval mode, and no second one at all.
-            torch.backends.cudnn.flags(enabled=not recurrent, deterministic=True),
+            plain_kernels(model),
         ):
             torch.manual_seed(seed)
             yield

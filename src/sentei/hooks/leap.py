@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sentei.allocation.weights import counts, top
+from sentei.graph.errors import PruneError
 from sentei.hooks.movement import ScoreHook
 from sentei.structures.masks import Masks
 
@@ -91,6 +92,8 @@ class RatioHook(ScoreHook):
             for name, weight in self.weights.items():
                 grad = weight.grad if weight.grad is not None else torch.zeros_like(weight)
                 pull.append((grad * self.dense[name])[self.masks[name]].sum().item())
+            if not all(map(math.isfinite, pull)):
+                raise PruneError("leap: gradients hold NaN or infinity; try a lower learning rate")
             penalty = regulariser(self.total(), self.target)
             strength = coefficient(penalty.item(), self.target, self.most, self.least)
             (slope,) = torch.autograd.grad(penalty, self.sigma)

@@ -15,7 +15,7 @@ from sentei.graph.errors import PruneError
 from sentei.graph.surgery import _Transaction
 from sentei.methods.base import Method
 from sentei.methods.setting import Setting
-from sentei.recovery.train import Log
+from sentei.recovery.train import Log, check_data
 from sentei.structures import Masks
 
 __all__ = ["Outcome", "apply"]
@@ -75,6 +75,11 @@ def apply(method: Method, setting: Setting, **options: Any) -> Outcome:
     """
     method.check_options(options)
     model = unwrap(setting.model)
+    if setting.data is not None:
+        try:
+            check_data(setting.data)
+        except ValueError as error:
+            raise PruneError(f"data: {error}") from None
     before = _snapshot(model)
     total = sum(w.numel() for w in setting.weights.values()) if _has_weights(setting) else 0
     start, done = time.perf_counter(), len(setting.logs)
@@ -85,6 +90,7 @@ def apply(method: Method, setting: Setting, **options: Any) -> Outcome:
             masks = given if isinstance(given, Masks) else None
             if masks is not None:
                 _check_zeros(model, masks)
+            _check_finite(model, before)
             transaction.commit()
     except BaseException:
         _restore(model, before)
@@ -120,6 +126,16 @@ def _check_zeros(model: nn.Module, masks: Masks) -> None:
     for name, mask in masks.items():
         if parameters[name].detach()[~mask].count_nonzero():
             raise PruneError(f"the masked weights of {name!r} are not zero: a bug of the method")
+
+
+def _check_finite(model: nn.Module, before: Mapping[str, tuple[Tensor, Tensor]]) -> None:
+    for name, parameter in model.named_parameters():
+        known = before.get(name)
+        if not parameter.isfinite().all() and (known is None or known[1].isfinite().all()):
+            raise PruneError(
+                f"{name!r} holds NaN or infinity now: gradients of the last step did. The weights "
+                f"are as before; try a lower learning rate, and look at the data"
+            )
 
 
 def _snapshot(model: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:

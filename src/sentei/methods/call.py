@@ -6,11 +6,10 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sentei.allocation.target import Target
-from sentei.batches import Data, Loss
+from sentei.batches import Data, Loss, own_loss
 from sentei.graph.capture import unwrap
 from sentei.graph.errors import PruneError
 from sentei.methods.apply import Outcome, apply
@@ -29,7 +28,7 @@ def by_method(
     sparsity: float | None = None,
     target: Target | None = None,
     data: Data = None,
-    loss: Loss | None = F.cross_entropy,
+    loss: Loss | None = None,
     training: Recipe | None = None,
     tuning: Recipe | None = None,
     initial: Mapping[str, Tensor] | None = None,
@@ -47,7 +46,7 @@ def by_method(
         sparsity: share of the prunable weights to remove, in [0, 1); for methods that keep zeros.
         target: the budget of methods that remove units.
         data, loss: what it trains and scores on; see `sentei.batches`. Without a loss, cross
-            entropy.
+            entropy, or for batches of keyword arguments the one that the model's outputs carry.
         training: the recipe of methods that prune before or during training, and that train again;
             tuning: that of the recovery after pruning.
         initial: the weights training started from, for methods that rewind.
@@ -81,7 +80,7 @@ def by_method(
     setting = Setting(
         model,
         data,
-        loss=loss or F.cross_entropy,
+        loss=loss or own_loss,
         density=None if sparsity is None else 1 - sparsity,
         target=target,
         example=dict(kwargs) if kwargs and not args else tuple(args),

@@ -45,7 +45,10 @@ def grasp(evidence: Evidence, temperature: float = 200.0) -> dict[str, Tensor]:
 
     def cooled(outputs: Tensor, targets: Tensor) -> Tensor:
         if not isinstance(outputs, Tensor):
-            raise PruneError(f"grasp needs a model that gives one tensor; got {type(outputs)}")
+            raise PruneError(
+                f"grasp divides outputs by a temperature and needs a model that gives one tensor; "
+                f"got {type(outputs).__name__}. Try temperature=1, which takes any"
+            )
         return loss(outputs / temperature, targets)
 
     if temperature != 1:

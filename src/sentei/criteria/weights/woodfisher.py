@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -100,8 +101,9 @@ def block_fisher(
         count += len(next(iter(rows.values())))
     n = sum(w.numel() for w in evidence.weights.values())
     mean = sum(float(b.diagonal().sum()) for bs in sums.values() for b in bs) / count / n
-    if mean == 0:
-        raise PruneError("woodfisher: all gradients are zero, so there is no Fisher to invert")
+    if mean == 0 or not math.isfinite(mean):
+        what = "all gradients are zero" if mean == 0 else "the gradients hold NaN or infinity"
+        raise PruneError(f"woodfisher: {what}, so there is no Fisher to invert")
     inverses = {
         name: [_inverse(total / count, damping * mean) for total in blocks]
         for name, blocks in sums.items()

@@ -11,6 +11,7 @@ from torch.func import functional_call
 from sentei.allocation.weights import select
 from sentei.batches import batches
 from sentei.batches import steps as count_steps
+from sentei.criteria.evidence import plain_kernels
 from sentei.criteria.tangent import contract, jacobian, kernel_by_layers
 from sentei.graph.capture import unwrap
 from sentei.graph.errors import PruneError
@@ -77,9 +78,12 @@ def ntt(
     model = unwrap(setting.model)
     teacher = {n: p.detach().clone() for n, p in model.named_parameters()}
     student = {n: p.clone().requires_grad_() for n, p in teacher.items()}
+    trained = [n for n, p in model.named_parameters() if p.requires_grad]
+    if not trained:
+        raise PruneError("ntt trains weights, and none of the model's parameters has requires_grad")
     prunable = setting.weights
     masks = select({n: student[n].detach().abs() for n in prunable}, setting.keep, scope)
-    optimizer = torch.optim.Adam(student.values(), lr=lr)
+    optimizer = torch.optim.Adam([student[n] for n in trained], lr=lr)
     inputs = _endless(setting, batch_size)
     training = [(m, m.training) for m in model.modules()]
     model.eval()
@@ -88,11 +92,13 @@ def ntt(
             range(steps), description="tangent transfer", disable=setting.progress is not True,
             transient=True,
         ):  # fmt: skip
-            kernel, outputs = distances(model, student, teacher, masks, next(inputs))
+            with plain_kernels(model):
+                kernel, outputs = distances(model, student, teacher, masks, next(inputs))
             size = sum((student[n] * m).square().sum() for n, m in masks.items())
             loss = kernel_weight * kernel + outputs + decay / setting.keep * size
             optimizer.zero_grad()
-            loss.backward()
+            with plain_kernels(model):
+                loss.backward()
             optimizer.step()
             done = step + 1
             if done % mask_every == 0 and done <= steps - mask_every:

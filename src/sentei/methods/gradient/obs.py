@@ -115,6 +115,8 @@ def _matrix(evidence: Evidence, trained: dict[str, Any], curvature: str) -> Tens
 
 
 def _inverse(matrix: Tensor, damping: float | None, curvature: str) -> Tensor:
+    if not matrix.isfinite().all():
+        raise PruneError(f"the {curvature} holds NaN or infinity: look at the data and the loss")
     if damping is None and curvature == "hessian":
         damping = max(1e-4, -2 * float(torch.linalg.eigvalsh(matrix)[0]))
     elif damping is None:

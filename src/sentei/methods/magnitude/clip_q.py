@@ -102,7 +102,7 @@ def search_rates(
             kept = weight.detach().clone()
             try:
                 weight.data.copy_(clip_and_quantise(kept, drop, bits))
-                error = 1 - evaluate(setting.model, data).accuracy
+                error = 1 - evaluate(setting.model, data, loss=setting.loss).accuracy
             finally:
                 weight.data.copy_(kept)
             saved = 32 * weight.numel() - stored_bits(weight.numel(), drop, bits)
