@@ -590,3 +590,40 @@ def test_a_fused_encoder_layer_does_not_look_for_the_weights_of_what_went(part):
         plain = model(x)
     torch.testing.assert_close(plain, model(x).detach())
     assert torch.equal(copy.deepcopy(model)(x).detach(), model(x).detach())
+
+
+class Bottleneck(nn.Module):
+    """A branch whose last convolution takes other channels than it makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 10, 3), nn.Linear(10, 2)
+        self.deep, self.back = nn.Conv2d(10, 6, 3, padding=1), nn.Conv2d(6, 10, 1)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return self.head((x + self.back(self.deep(x).relu())).mean((2, 3)))
+
+
+def test_a_deleted_branch_fits_pictures_of_any_size(tmp_path):
+    model, x = Bottleneck().eval(), torch.randn(2, 3, 12, 12)
+    want = Bottleneck().eval()
+    want.load_state_dict(model.state_dict())
+    zeroed(want, "back")
+    delete_layer(model, "back", x)
+    loaded = sentei.load(sentei.save(model, tmp_path / "small"), Bottleneck().eval())
+    other = torch.randn(1, 3, 9, 15)
+    torch.testing.assert_close(model(other), want(other))
+    assert torch.equal(loaded(other), model(other))
+
+
+def test_an_encoder_without_a_branch_of_its_first_layer_still_takes_padding():
+    layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+    model, x = nn.TransformerEncoder(layer, 2).eval(), torch.randn(2, 5, 8)
+    padding = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    call = {"src": x, "src_key_padding_mask": padding}
+    for name in ("layers.0.self_attn", "layers.1.linear2"):
+        delete_layer(model, name, kwargs=call)
+    with torch.no_grad():
+        assert model(**call).shape == x.shape
+    assert model(**call).shape == x.shape

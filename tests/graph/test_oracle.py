@@ -166,6 +166,80 @@ def test_attention_keeps_its_scale() -> None:
     assert model.heads == 3
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_padded_batch_runs_on_torchs_nested_path_after_pruning() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(12, 2, 20, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2).double().eval()
+    x = torch.randn(3, 5, 12, dtype=torch.float64)
+    padding = torch.arange(5) >= torch.tensor([[5], [3], [4]])
+    call = (x,), {"src_key_padding_mask": padding}
+    groups = analyze(model, args=call[0], kwargs=call[1])
+    keep = {n: torch.arange(g.size - g.size // 2) for n, g in groups.items()}
+    assert remove(model, groups, keep, call).verification.passed
+    want = model(*call[0], **call[1])  # with gradients torch takes the plain path
+    with torch.no_grad():
+        got = model(*call[0], **call[1])
+    assert (got[padding] == 0).all()
+    torch.testing.assert_close(got[~padding], want[~padding], rtol=1e-9, atol=1e-12)
+
+
+class Rotary(nn.Module):
+    """Attention as in Llama's first code: pairs of channels are turned as complex numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads, self.width = 2, 6
+        self.q, self.k, self.v = (nn.Linear(7, 12, bias=False) for _ in range(3))
+        self.out = nn.Linear(12, 7)
+        angles = torch.outer(torch.arange(5.0), torch.tensor([1.0, 0.3, 0.1])).double()
+        self.turns = torch.polar(torch.ones_like(angles), angles)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, _ = x.shape
+        q, k, v = (f(x).view(b, n, self.heads, self.width) for f in (self.q, self.k, self.v))
+        q, k = (torch.view_as_complex(t.reshape(*t.shape[:-1], -1, 2)) for t in (q, k))
+        q, k = (torch.view_as_real(t * self.turns[:, None]).flatten(3) for t in (q, k))
+        scores = torch.einsum("bqhd,bkhd->bhqk", q, k) / self.width**0.5
+        return self.out(torch.einsum("bhqk,bkhd->bqhd", scores.softmax(-1), v).reshape(b, n, -1))
+
+
+def test_complex_rotary_attention_loses_heads_and_pairs() -> None:
+    model, x = Rotary().double(), torch.randn(2, 5, 7, dtype=torch.float64)
+    groups = analyze(model, x)
+    keep = {"q/0": [1], "q/1": [0, 2], "v/1": [0, 1, 3, 5]}
+    keep = {name: torch.tensor(kept) for name, kept in keep.items()}
+    report = remove(model, groups, keep, ((x,), {})).verification
+    assert report.passed
+    assert report.conclusive
+    assert model.q.weight.shape == (4, 7)
+    assert model.turns.shape == (5, 2)
+
+
+class Spectral(nn.Module):
+    """A Fourier layer: weights for each frequency, channels mixed in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(2, 8, 1), nn.Conv2d(6, 3, 1)
+        self.weight = nn.Parameter(torch.randn(8, 6, 3, 2, dtype=torch.complex128) / 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        low = torch.fft.rfft2(self.stem(x))[:, :, :3, :2]
+        mixed = torch.einsum("bixy,ioxy->boxy", low, self.weight)
+        return self.head(torch.fft.irfft2(mixed, s=x.shape[-2:]).relu())
+
+
+def test_channels_of_a_fourier_layer_go_and_those_left_stay_exact() -> None:
+    torch.manual_seed(0)
+    model = Spectral().double()
+    x = torch.randn(2, 2, 6, 8, dtype=torch.float64)
+    result, groups = prune_half(model, (x,), {})
+    assert set(groups) == {"weight", "weight[1]"}
+    assert result.verification.passed
+    assert model.weight.shape == (4, 3, 3, 2)
+
+
 def test_each_head_may_keep_other_channels() -> None:
     class Attention(nn.Module):
         def __init__(self) -> None:

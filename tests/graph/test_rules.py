@@ -392,6 +392,15 @@ CONTRACTIONS = [
 CONVOLUTIONS = [
     total(aten.conv1d, f(2, 4, 7), f(6, 4, 3), f(6), free=3),
     total(aten.conv1d, f(4, 7), f(6, 4, 3), free=2),
+    # A kernel of one position mixes none, as in mixers whose channels are the tokens.
+    total(aten.conv1d, f(2, 4, 7), f(6, 4, 1), f(6), free=4),
+    total(aten.conv1d, f(2, 4, 7), f(6, 4, 1), f(6), [2], free=3),
+    total(aten.conv1d, f(2, 4, 7), f(6, 4, 1), f(6), [1], [1], free=3),
+    total(aten.conv2d, f(2, 4, 5, 6), f(6, 4, 1, 3), None, [1, 1], "same", free=4),
+    total(aten.conv_transpose1d, f(2, 4, 7), f(4, 6, 1), free=4),
+    total(aten.conv_transpose1d, f(2, 4, 7), f(4, 6, 1), None, [2], [0], [1], free=3),
+    total(aten.convolution, f(2, 4, 7), f(6, 4, 1), None, [1], [0], [1], False, [0], 1, free=4),
+    total(aten.convolution, f(2, 4, 7), f(6, 4, 1), None, [2], [0], [1], False, [0], 1, free=3),
     total(aten.conv2d, f(2, 4, 5, 5), f(6, 4, 3, 3), f(6), [1, 1], [1, 1], free=3),
     total(aten.conv2d, f(2, 4, 5, 5), f(4, 1, 3, 3), f(4), [1, 1], [1, 1], [1, 1], 4, free=2),
     total(aten.conv2d, f(2, 4, 5, 5), f(8, 1, 3, 3), f(8), [1, 1], [1, 1], [1, 1], 4, free=3),
@@ -742,8 +751,34 @@ SHAPES = [
     row(aten.atleast_1d, f(3)),
     row(aten.atleast_2d, f(3)),
     row(aten.atleast_3d, f(3, 2)),
-    row(aten.view_as_complex, f(3, 2)),
-    row(aten.view_as_real, c(3, 2)),
+    row(aten.view_as_complex, f(3, 2), free=1),
+    row(aten.view_as_real, c(3, 2), free=2),
+]
+
+FOURIER = [
+    row(aten.fft_fft, f(3, 4), free=1),
+    row(aten.fft_ifft, c(3, 4), None, 0, free=1),
+    row(aten.fft_rfft, f(3, 4), 8, 1, "ortho", free=1),
+    row(aten.fft_irfft, c(3, 4), 5, free=1),
+    row(aten.fft_hfft, c(3, 4), free=1),
+    row(aten.fft_ihfft, f(3, 4), free=1),
+    row(aten.fft_fft2, c(2, 3, 4), free=1),
+    row(aten.fft_rfft2, f(2, 3, 4, 5), None, [1, 2], free=2),
+    row(aten.fft_irfft2, c(2, 3, 4, 5), [3, 4], [1, 2], free=2),
+    row(aten.fft_ifft2, c(2, 3, 4), free=1),
+    row(aten.fft_hfft2, c(2, 3, 4), free=1),
+    row(aten.fft_ihfft2, f(2, 3, 4), free=1),
+    row(aten.fft_hfftn, c(2, 3, 4), None, [2], free=2),
+    row(aten.fft_ihfftn, f(2, 3, 4), None, [2], free=2),
+    row(aten.fft_fftn, c(2, 3, 4)),
+    row(aten.fft_ifftn, c(2, 3, 4), [3], free=2),
+    row(aten.fft_rfftn, f(2, 3, 4), None, [0], free=2),
+    row(aten.fft_irfftn, c(2, 3, 4), None, [-1], free=2),
+    row(aten._fft_r2c, f(2, 3, 4), [1], 0, True, free=2),
+    row(aten._fft_c2r, c(2, 3, 4), [2], 0, 6, free=2),
+    row(aten._fft_c2c, c(2, 3, 4), [0, 1], 0, True, free=1),
+    row(aten.fft_fftshift, f(2, 3, 4), [1], free=2),
+    row(aten.fft_ifftshift, f(3, 4)),
 ]
 
 INDEXING = [
@@ -1058,8 +1093,8 @@ POINTWISE = [
 ]
 
 TABLE = [
-    *CONTRACTIONS, *CONVOLUTIONS, *NORMS, *REDUCTIONS, *SHAPES, *INDEXING, *SPACE, *SEQUENCES,
-    *CREATION, *POINTWISE,
+    *CONTRACTIONS, *CONVOLUTIONS, *NORMS, *REDUCTIONS, *SHAPES, *FOURIER, *INDEXING, *SPACE,
+    *SEQUENCES, *CREATION, *POINTWISE,
 ]  # fmt: skip
 
 

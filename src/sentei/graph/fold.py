@@ -34,7 +34,7 @@ _MOVES = {
 _PASSES = {
     "neg", "to", "_to_copy", "type_as", "dropout", "float", "half", "cat", "stack", "roll",
     "pad", "constant_pad_nd", "repeat", "repeat_interleave", "sum", "index", "index_select",
-    "gather",
+    "gather", "view_as_complex", "view_as_real",
 }  # fmt: skip
 _SUMS = {"add", "sub"}
 _PRODUCTS = {"mul", "div", "matmul", "bmm", "mm", "einsum", "baddbmm"}

@@ -50,7 +50,19 @@ class MultiheadAttention(nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """As `nn.MultiheadAttention.forward`."""
+        """As `nn.MultiheadAttention.forward`.
+
+        In eval mode `nn.TransformerEncoder` hands over sequences without their padding, as a nested
+        tensor; they are answered in kind.
+        """
+        if query.is_nested:
+            padded = query.to_padded_tensor(0.0)
+            lengths = torch.tensor([len(row) for row in query.unbind()], device=padded.device)
+            hidden = torch.arange(padded.shape[1], device=padded.device) >= lengths[:, None]
+            out, attention = self.forward(
+                padded, padded, padded, hidden, need_weights, attn_mask, average_attn_weights
+            )
+            return torch._nested_tensor_from_mask(out, ~hidden), attention
         batched = query.dim() == 3
         if not batched:
             query, key, value = (t.unsqueeze(0) for t in (query, key, value))

@@ -106,8 +106,9 @@ class Weights(_Strict):
 class StandIn(_Strict):
     """What took the place of a module of a branch: zeros, or what it was given.
 
-    steps: how each tensor or value it returns is made: `["zeros", [input, shared, [sizes]]]`,
-        `["input", number]` or `["constant", value]`.
+    steps: how each tensor or value it returns is made: `["zeros", [input, shared, [sizes]]]` (null
+        for a size that the input has at the same place), `["input", number]` or
+        `["constant", value]`.
     outputs: the structure it returns: a number of a step, or `{"tuple": [...]}`,
         `{"list": [...]}`, `{"dict": {...}}` of such.
     """
@@ -229,7 +230,8 @@ def _steps(stand_in: StandIn) -> list[tuple[str, Any]]:
             case "input", int(number) if 0 <= number < 10_000:
                 steps.append(("input", number))
             case "zeros", [int(number), int(shared), [*sizes]] if all(
-                type(n) is int and 0 <= n <= 2**40 for n in (number, shared, *sizes)
+                type(n) is int and 0 <= n <= 2**40
+                for n in (number, shared, *(n for n in sizes if n is not None))
             ):
                 steps.append(("zeros", (number, shared, tuple(sizes))))
             case _:

@@ -84,6 +84,11 @@ def take_out(model: nn.Module, gone: Gone) -> None:
     if gone.stand_ins:
         for name, steps, outputs in gone.stand_ins:
             put(model, name, Silent.made(submodule(model, name), steps, outputs))
+            for around, module in model.named_modules():
+                inside = name.startswith(f"{around}." if around else "")
+                if inside and isinstance(module, nn.TransformerEncoder):
+                    # It reads the weights of its first layer's parts for a fused kernel.
+                    module.use_nested_tensor = False
         close_ranks(model, gone.numbers)
     elif gone.elements:
         _shorten(submodule(model, gone.name), gone)

@@ -56,7 +56,7 @@ class Silent(nn.Module):
                     return None
                 steps.append(("constant", None))  # nobody uses it, or there would be no stand-in
                 continue
-            steps.append(("zeros", (best[0], best[1], tuple(map(int, leaf.shape[best[1] :])))))
+            steps.append(("zeros", (*best, _sizes(given[best[0]], leaf, best[1]))))
         return steps, spec
 
     @classmethod
@@ -95,7 +95,8 @@ class Silent(nn.Module):
     @property
     def steps(self) -> list[tuple[str, Any]]:
         """How each leaf is made: ("constant", value), ("input", number of the leaf among those
-        given) or ("zeros", (number, dimensions shared with it, sizes of the others))."""
+        given) or ("zeros", (number, dimensions shared with it, sizes of the others)); a size is
+        None where it is that leaf's own: of the picture behind the channels, say."""
         return list(self._steps)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -108,11 +109,23 @@ class Silent(nn.Module):
                 out.append(given[value])
             else:
                 i, common, rest = value
-                out.append(given[i].new_zeros((*given[i].shape[:common], *rest)))
+                own = given[i].shape
+                sizes = [own[common + j] if n is None else n for j, n in enumerate(rest)]
+                out.append(given[i].new_zeros((*own[:common], *sizes)))
         return pytree.tree_unflatten(out, self._spec)
 
     def extra_repr(self) -> str:
         return f"in place of {self.replaced}"
+
+
+def _sizes(given: Tensor, made: Tensor, common: int) -> tuple[int | None, ...]:
+    """Sizes behind the first `common` dimensions of `made`; None where they are those of `given`,
+    which may be others in the next call."""
+    like = given.dim() == made.dim()
+    return tuple(
+        None if like and given.shape[i] == made.shape[i] else int(made.shape[i])
+        for i in range(common, made.dim())
+    )
 
 
 def _nothing(*_: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sentei.graph.rules import (
     contraction,
     create,
+    fourier,
     index,
     norm,
     sequence,
@@ -30,4 +31,4 @@ __all__ = [
     "recording", "rule", "same",
 ]  # fmt: skip
 
-_ = (contraction, create, index, norm, sequence, shape, spatial)
+_ = (contraction, create, fourier, index, norm, sequence, shape, spatial)

@@ -177,7 +177,7 @@ def conv(
 ) -> Any:  # fmt: skip
     n = weight.ndim - 2
     batch, channels = x.axes[: -n - 1], x.axes[-n - 1]
-    _spatial(x.axes[-n:], weight.axes[2:])
+    space = _spatial(x.axes[-n:], weight, stride, padding)
     out = weight.axes[0]
     if groups > 1:
         outer, inner = factor(channels, groups)
@@ -189,7 +189,7 @@ def conv(
         same(channels, weight.axes[1])
     if bias is not None:
         same(bias.axes[0], out)
-    return [*batch, resolve(out), *(None for _ in range(n))]
+    return [*batch, resolve(out), *space]
 
 
 @rule(aten.conv_transpose1d, aten.conv_transpose2d, aten.conv_transpose3d)
@@ -199,7 +199,7 @@ def conv_transpose(
 ) -> Any:  # fmt: skip
     n = weight.ndim - 2
     batch, channels = x.axes[: -n - 1], x.axes[-n - 1]
-    _spatial(x.axes[-n:], weight.axes[2:])
+    space = _spatial(x.axes[-n:], weight, stride, padding, output_padding)
     same(channels, weight.axes[0])
     out = weight.axes[1]
     if groups > 1:
@@ -208,7 +208,7 @@ def conv_transpose(
         out = product([resolve(outer), out])
     if bias is not None:
         same(bias.axes[0], out)
-    return [*batch, resolve(out), *(None for _ in range(n))]
+    return [*batch, resolve(out), *space]
 
 
 @rule(aten.convolution, aten._convolution)
@@ -216,15 +216,30 @@ def _(
     x: Traced, weight: Traced, bias: Any, stride: Any, padding: Any, dilation: Any,
     transposed: bool, output_padding: Any, groups: Any, *_: Any,
 ) -> Any:  # fmt: skip
-    rule_ = conv_transpose if transposed else conv
-    return rule_(x, weight, bias, groups=groups)
+    if transposed:
+        return conv_transpose(x, weight, bias, stride, padding, output_padding, groups)
+    return conv(x, weight, bias, stride, padding, dilation, groups)
 
 
-def _spatial(positions: list[Any], kernel: list[Any]) -> None:
-    for axis in positions:
+def _spatial(
+    positions: list[Any], weight: Traced, stride: Any, padding: Any, more: Any = 0
+) -> list[Any]:
+    """The output's axes of space: a kernel that sees one position at a time mixes none."""
+    out: list[Any] = []
+    for i, (axis, kernel) in enumerate(zip(positions, weight.axes[2:], strict=True)):
+        moves = (_at(stride, i) != 1, _at(padding, i) not in (0, "same", "valid"), _at(more, i))
+        if kernel.size == 1 and not any(moves):
+            out.append(axis)
+            continue
         pin(axis, "a convolution slides over it")
-    for axis in kernel:
-        pin(axis, "convolution kernel")
+        pin(kernel, "convolution kernel")
+        out.append(None)
+    return out
+
+
+def _at(sizes: Any, i: int) -> Any:
+    """What one number for all dimensions, or one for each, says of dimension `i`."""
+    return sizes[i % len(sizes)] if isinstance(sizes, (list, tuple)) and sizes else sizes or 0
 
 
 @rule(aten.kron)

@@ -483,7 +483,7 @@ def _(*tensors: Any, **_: Any) -> Any:
     return None
 
 
-@rule(aten.atleast_1d, aten.atleast_2d, aten.atleast_3d, aten.view_as_complex, aten.view_as_real)
+@rule(aten.atleast_1d, aten.atleast_2d, aten.atleast_3d)
 def _(x: Any, *_: Any) -> Any:
     return None
 
