@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["Batch", "Data", "Loss", "batches", "forward", "in_memory", "is_batch", "loss_of",
-           "own_loss", "size", "steps", "to_device"]  # fmt: skip
+           "own_loss", "size", "steps", "to_device", "value_of"]  # fmt: skip
 
 Batch = Any
 """`(inputs, targets)`, or a mapping of keyword arguments."""
@@ -97,7 +97,11 @@ def loss_of(model: nn.Module, batch: Batch, loss: Loss | None) -> Tensor:
     Raises:
         ValueError: there is no loss, or it is not one number.
     """
-    outputs = forward(model, batch)
+    return value_of(forward(model, batch), batch, loss)
+
+
+def value_of(outputs: Any, batch: Batch, loss: Loss | None) -> Tensor:
+    """The loss of a batch's outputs; raises as `loss_of`."""
     if loss is not None:
         value = loss(outputs, batch if isinstance(batch, Mapping) else batch[1])
     else:

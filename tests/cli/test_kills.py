@@ -151,5 +151,5 @@ def test_ctrl_c_says_how_to_go_on(tmp_path):
         f"stopped; nothing is lost. Go on with: sentei prune --resume --out {out}"
     ]
     with Run.resume(out) as run:
-        assert list(run.stages) == ["start"]
+        assert "start" in run and "final" not in run
     assert f"go on with: sentei prune --resume --out {out}" in error("report", out)

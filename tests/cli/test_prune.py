@@ -202,7 +202,7 @@ def test_distillation_with_options(home):
         "prune", f"{home}/mine.py:residual", "-d", f"{home}/mine.py:data", "-t", "50%",
         "--distill", "--distill-features", "blocks.7", "--epochs", "1", "-o", home / "no",
     )  # fmt: skip
-    assert "there is no module 'blocks.7' in both networks" in words
+    assert "there is no module 'blocks.7'; closest: 'blocks.2'" in words
 
 
 def test_features_that_are_left_of_features():
@@ -279,6 +279,41 @@ def test_mistakes_are_one_line_and_leave_nothing(home, tmp_path):
         ("methods", "snipp"): "closest: 'snip'",
         ("methods", "--family", "lotery"): "closest: 'lottery'",
         ("verify", home): "holds no run",
+        ("plan", model, "--input", "1x6", "-t", "macs=1.5"): "above 1 is a whole number",
+        # Said before anything is trained, not after.
+        ("prune", model, *out, "-t", "1%", "-d", data, "--train-epochs", "1"): "out of reach",
+        ("prune", model, *out, "-t", "50%,latency=1ms", "-d", data, "--rounds", "2"): "as a share",
+        ("prune", model, *out, "-t", "50%", "--optimizer", "adma"): "closest: 'adam'",
+        ("prune", model, *out, "-t", "50%", "--schedule", "cosin"): "closest: 'cosine'",
+        ("prune", model, *out, "-t", "50%", "-d", data, "--augment"): "only folders of images",
+        ("prune", model, *out, "-t", "50%", "--round-epochs", "3"): "goes with --rounds",
+        ("prune", model, *out, "-t", "50%", "--option", "a=1"): "goes with a --method",
+        ("prune", model, *out, "-m", "channel-l1", "-d", data, "--sparsity", "0.5"): "give --target",
+        (
+            "prune",
+            model,
+            *out,
+            "-m",
+            "snip",
+            "-d",
+            data,
+            "--sparsity",
+            "0.5",
+            "-t",
+            "50%",
+        ): "leave out --target",
+        (
+            "prune",
+            model,
+            *out,
+            "-m",
+            "snip",
+            "-d",
+            data,
+            "--sparsity",
+            "0.5",
+            "--distill",
+        ): "--distill goes without --method",
     }.items():
         assert words in error(*args), args
     assert not (tmp_path / "new").exists()

@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import torch
 from torch import nn
 
 from sentei.graph.errors import PruneError
-from sentei.tasks import Dataset, Wanted, evaluate, open_data, task
+from sentei.tasks import Dataset, Metric, Wanted, evaluate, open_data, rehearse, task
+
+X, Y = torch.zeros(6, 3), torch.arange(6) % 2
 
 
 def picture(path, value=0, size=12):
@@ -189,9 +192,13 @@ def test_a_users_file(tmp_path):
         "def odd(): return (x, y[:3]), (x, y)\n"
         "def typo(): return {'train': (x, y), 'tset': (x, y)}\n"
         "def fails(): return 1 / 0\n"
+        "def names(): return (x, ['a'] * 20), (x, y)\n"
+        "def rows(): d = torch.utils.data.TensorDataset(x, y); return d, d\n"
     )
     file = f"{tmp_path}/mine.py"
     assert open_data(f"{file}:pair").counts == (18, 2, 20)
+    rows = open_data(f"{file}:rows", Wanted(batch_size=8))
+    assert rows.counts == (20, 20, 20) and [len(x) for x, _ in rows.train] == [8, 8, 4]
     full = open_data(f"{file}:full")
     assert full.metric.name == "error" and not full.metric.higher_is_better
     for function, words in {
@@ -201,6 +208,7 @@ def test_a_users_file(tmp_path):
         "typo": "'tset'; closest: 'test'",
         "fails": r"mine\.py:10: ZeroDivisionError",
         "pear": "no function 'pear'; closest: 'pair'",
+        "names": "train: the inputs are a tensor and the targets a list",
     }.items():
         with pytest.raises(PruneError, match=words):
             open_data(f"{file}:{function}")
@@ -216,6 +224,28 @@ def test_no_such_data(tmp_path):
     (tmp_path / "x.bin").write_bytes(b"1")
     with pytest.raises(PruneError, match="holds no data I know"):
         open_data(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"train": (X, Y + 3)}, "the training data has the class 3, and the model tells 2 apart"),
+        ({"test": (X, Y - 1)}, "the test data has the class -1"),
+        ({"train": (X, Y.float())}, "the loss on a batch of the training data fails: RuntimeError"),
+        ({"loss": lambda o, y: None}, "the loss on .* fails: ValueError: loss must give one number a batch"),
+        ({"metric": Metric("m", lambda o, y: 1 / 0)}, "the metric on .* fails: ZeroDivisionError"),
+        ({"train": [(X, Y), 5]}, "counting its examples fails"),
+        ({"test": [(X[:, :2], Y)]}, "the model on a batch of the test data fails: RuntimeError"),
+        ({"test": [X]}, "a batch of the test data is a Tensor"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_is_trained(change, words):
+    model = nn.Linear(3, 2)
+    data = Dataset("toy", (X, Y), (X, Y), (X, Y), X[:1])
+    rehearse(model, data)
+    with pytest.raises(PruneError, match=f"toy: {words}"):
+        rehearse(model, replace(data, **change))
+    assert model.training
 
 
 def test_evaluation_leaves_the_model_as_it_was():

@@ -81,16 +81,8 @@ def summary(result: Facts) -> Lines:
             show.percent(time["after"], time["before"]),
         )
     )
-    stored = result["stored"]
-    whole = old.get("bytes")
-    rows.append(
-        (
-            "stored",
-            "" if whole is None else show.amount("stored", whole),
-            show.amount("stored", stored),
-            "" if whole is None else show.percent(stored, whole),
-        )
-    )
+    if "bytes" not in old:  # else both are of the tensors, without the names in a file
+        rows.append(("stored", "", show.amount("stored", result["stored"]), ""))
     made = show.table(("", "before", "after", "left"), rows, right=(1, 2, 3))
     lines: list[Any] = [made]
     if asked:
@@ -117,7 +109,9 @@ def summary(result: Facts) -> Lines:
     return Lines(*(show.escape(x) if isinstance(x, str) else x for x in lines))
 
 
-_COSTS = {"params": "parameters", "macs": "MACs", "memory": "peak memory"}
+_COSTS = {
+    "params": "parameters", "macs": "MACs", "memory": "peak memory", "bytes": "stored",
+}  # fmt: skip
 
 
 def comparison(folders: Sequence[str | os.PathLike[str]], results: Sequence[Facts]) -> Table:

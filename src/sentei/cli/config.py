@@ -211,6 +211,11 @@ def _amount(part: str, value: str) -> float | int | str:
         raise PruneError(f"--target {part}: {value!r} is no number") from None
     if match[2]:
         return round(number * 10 ** _THOUSANDS[match[2]])
+    if number > 1 and number != int(number):
+        raise PruneError(
+            f"--target {part}: an amount above 1 is a whole number, and a share is at most 1 or "
+            f"has a %; got {value!r}"
+        )
     return number if "." in match[1] and number <= 1 else int(number) if number > 1 else number
 
 

@@ -4,6 +4,7 @@
     OUT/journal.json       the stages that are done, with what they found
     OUT/work/              states in the middle of work; gone when the run is done
     OUT/model/             the pruned model: what `sentei.load` and MODEL take
+    OUT/answers.safetensors  an example's inputs, and what the pruned model answers to them
     OUT/masks.safetensors  which weights stayed, for methods that keep zeros
     OUT/result.json        all figures
     OUT/report.html        the same for people
@@ -32,10 +33,10 @@ try:
 except ImportError:  # Windows: two runs in one folder are not told apart
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["CONFIG", "JOURNAL", "MODEL", "RESULT", "Run", "read_result"]
+__all__ = ["ANSWERS", "CONFIG", "JOURNAL", "MODEL", "RESULT", "Run", "read_result"]
 
-CONFIG, JOURNAL, MODEL, RESULT, WORK = (
-    "config.yaml", "journal.json", "model", "result.json", "work",
+CONFIG, JOURNAL, MODEL, RESULT, WORK, ANSWERS = (
+    "config.yaml", "journal.json", "model", "result.json", "work", "answers.safetensors",
 )  # fmt: skip
 Facts = dict[str, Any]
 

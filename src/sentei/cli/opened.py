@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,11 +14,13 @@ from torch import Tensor, nn
 
 from sentei.batches import to_device
 from sentei.cli.config import Config
+from sentei.cli.folder import ANSWERS
 from sentei.graph.errors import PruneError
 from sentei.sources import Source
-from sentei.tasks import Dataset, Wanted, open_data
+from sentei.storage.checkpoint import load_checkpoint
+from sentei.tasks import Dataset, Wanted, open_data, rehearse
 
-__all__ = ["Opened", "device_of", "open_all"]
+__all__ = ["Opened", "device_of", "example_of", "open_all"]
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,11 @@ class Opened:
         return origin.skeleton().to(self.device)
 
 
-def open_all(config: Config, *, need_data: bool = False) -> Opened:
+def open_all(config: Config, *, need_data: bool = False, example: Any = None) -> Opened:
     """Build the model, read the data, and run the one on the other once.
 
+    Args:
+        example: inputs to use where the configuration names neither data nor a shape.
     Raises:
         PruneError: either cannot be had, the inputs of the model are not known, or the two do not
             fit together; says what to try.
@@ -70,13 +76,16 @@ def open_all(config: Config, *, need_data: bool = False) -> Opened:
     source = Source.of(config.model, **config.model_options)
     if source.kind == "sentei" and config.trust:
         source = replace(source, options={"trust": True})
-    model, example = source.open(config.weights, batch=1)
+    model, known = source.open(config.weights, batch=1)
+    example = known if example is None else example
     if config.input is not None:
         example = _shaped(config.input)
     data = None
     if config.data is not None:
         data = open_data(config.data, _wanted(config, source, model, example))
         example = data.example
+    if example is None:
+        example = example_of(config.model)
     if example is None:
         raise PruneError(
             f"what inputs does {source} take? Give --input, such as --input 1x3x32x32, or --data, "
@@ -90,7 +99,23 @@ def open_all(config: Config, *, need_data: bool = False) -> Opened:
             f"{source} does not say how its model is built; prune it from Python, with "
             "sentei.load(folder, model=...)"
         )
-    return replace(opened, notes=_check_fit(opened))
+    opened = replace(opened, notes=_check_fit(opened))
+    if data is not None:
+        with torch.random.fork_rng():  # loaders draw their order
+            rehearse(model, data)
+    return opened
+
+
+def example_of(folder: str | os.PathLike[str]) -> Any:
+    """The inputs that an earlier run was made with, as `example_inputs=` takes them.
+
+    None where there are none, or positional and keyword ones.
+    """
+    path = Path(folder) / ANSWERS
+    if not path.is_file():
+        return None
+    args, kwargs = load_checkpoint(path)["inputs"]
+    return dict(kwargs) if kwargs and not args else tuple(args) if not kwargs else None
 
 
 def device_of(text: str) -> torch.device:
@@ -169,11 +194,11 @@ def _check_fit(opened: Opened) -> tuple[str, ...]:
     except Exception as error:  # whatever a model objects to
         reason = re.sub(r"\s+", " ", str(error))[:200]
         origin = "the data's example" if opened.data is not None else "its example inputs"
-        hint = (
-            "; --image-size N, or --set in_chans=N, may fit them"
-            if opened.data is not None
-            else "; --input 1x3x32x32 gives another shape"
-        )
+        hint = "; --input 1x3x32x32 gives another shape" if opened.data is None else ""
+        if opened.data is not None and isinstance(opened.example, Tensor):
+            hint = "; --image-size N may fit them" if opened.example.dim() == 4 else ""
+            if hint and opened.source.kind == "timm":
+                hint = "; --image-size N, or --set in_chans=N, may fit them"
         raise PruneError(
             f"{opened.source} does not run on {origin} {shapes(opened.example)}: "
             f"{type(error).__name__}: {reason}{hint}"
@@ -181,15 +206,20 @@ def _check_fit(opened: Opened) -> tuple[str, ...]:
     logits = outputs if isinstance(outputs, Tensor) else getattr(outputs, "logits", None)
     classes = None if opened.data is None else opened.data.classes
     if opened.data is not None and classes and isinstance(logits, Tensor) and logits.dim() >= 2:
+        name = (
+            "num_labels"
+            if (opened.source.origin() or opened.source).kind == "hf"
+            else "num_classes"
+        )
         if logits.shape[1] < classes:
             raise PruneError(
                 f"{opened.source} tells {logits.shape[1]} classes apart and {opened.data.name} "
-                f"has {classes}; try --set num_classes={classes}"
+                f"has {classes}; try --set {name}={classes}"
             )
         if logits.shape[1] > classes:
             notes.append(
                 f"the model tells {logits.shape[1]:,} classes apart, {opened.data.name} has "
-                f"{classes}; --set num_classes={classes} would fit"
+                f"{classes}; --set {name}={classes} would fit"
             )
     return tuple(notes)
 

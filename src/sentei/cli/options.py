@@ -142,7 +142,7 @@ OPTIONS: dict[str, Any] = {
         str | None,
         option("--allocation", "-a", metavar="NAME", panel=HOW, default="global",
                help="How the budget is spread: global, local, uniform, isomorphic, knapsack, "
-               "sensitivity."),
+               "sensitivity, fastest."),
     ],
     "rounds": Annotated[
         int | None,

@@ -81,6 +81,8 @@ def plan_table(result: Result) -> Lines:
         ],
         right=(2, 3, 4),
     )  # fmt: skip
+    if not cut:
+        widths = "The target holds already: nothing would go."
     more = f"… and {len(cut) - _SHOWN} more groups. " if len(cut) > _SHOWN else ""
     words = f"{more}{len(groups) - len(cut)} of {len(groups)} groups would keep all their units."
     if result.layers:

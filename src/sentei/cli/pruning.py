@@ -32,7 +32,7 @@ from sentei.allocation.target import share_of
 from sentei.batches import batches, to_device
 from sentei.cli import show
 from sentei.cli.config import Config
-from sentei.cli.folder import CONFIG, MODEL, Facts, Run, read_result
+from sentei.cli.folder import ANSWERS, CONFIG, MODEL, Facts, Run, read_result
 from sentei.cli.opened import Opened, open_all, shapes
 from sentei.cli.team import team_of, world
 from sentei.graph.errors import PruneError, closest
@@ -42,12 +42,12 @@ from sentei.hooks import Distill
 from sentei.methods import Setting, apply, by_name
 from sentei.recovery import compensate, merge, recalibrate, reconstruct
 from sentei.recovery.resumable import train_resumably
-from sentei.recovery.train import Log, Recipe
+from sentei.recovery.train import OPTIMIZERS, SCHEDULES, Log, Recipe
 from sentei.report import describe, layer_seconds
 from sentei.report import write as write_page
 from sentei.storage.checkpoint import load_checkpoint, save_checkpoint
 from sentei.storage.recipe import encode
-from sentei.tasks import evaluate
+from sentei.tasks import evaluate, failing
 
 __all__ = [
     "HEALS", "Quiet", "Talking", "answers", "check", "cut", "facts_of", "features_left", "inputs",
@@ -177,11 +177,34 @@ def _resolved(config: Config) -> Config:
 
 # Structures that say themselves how much goes, or may.
 _FIXED = ("n:m", "block")
+_COUNTED = ("params", "macs", "bytes", "memory")
 HEALS = ("compensate", "merge", "reconstruct", "recalibrate")
+
+
+# What a method decides by itself.
+_BY_CRITERION = (
+    "criterion", "allocation", "granularity", "round_to", "min_fraction", "uniform", "depth",
+    "rounds", "round_epochs", "heal", "distill", "distill_features", "distill_weight",
+    "distill_temperature",
+)  # fmt: skip
+
+
+def _given(config: Config, fields: Iterable[str]) -> str:
+    """The first of these options that is not at its default, as it is written; else nothing."""
+    for field in fields:
+        if getattr(config, field) != Config.model_fields[field].default:
+            return f"--{field.replace('_', '-')}"
+    return ""
 
 
 def check(config: Config) -> None:
     """What can be said before anything is built."""
+    for what, value, known in (
+        ("optimizer", config.optimizer, OPTIMIZERS),
+        ("schedule", config.schedule, SCHEDULES),
+    ):
+        if value not in known:
+            raise PruneError(f"unknown {what} {value!r}; {closest(value, known)}")
     if config.method is not None:
         method = by_name(config.method)
         method.check_options(config.method_options)
@@ -197,21 +220,32 @@ def check(config: Config) -> None:
                 f"method {method.id!r} removes single weights: give --sparsity, the share of "
                 "weights to remove, such as --sparsity 0.9"
             )
-        if config.sparsity is None and config.budget is None and method.structure not in _FIXED:
+        if config.budget is None and (
+            method.structure == "channel"
+            or (config.sparsity is None and method.structure not in _FIXED)
+        ):
             raise PruneError(
                 f"method {method.id!r} removes {method.structure}s: give --target, such as "
-                "macs=50% (some count weights: --sparsity)"
+                "macs=50%"
+                + ("" if method.structure == "channel" else " (some count weights: --sparsity)")
             )
-        if config.heal or config.rounds > 1:
+        other = "sparsity" if method.structure == "channel" else "target"
+        if method.structure in ("channel", "weight") and getattr(config, other):
             raise PruneError(
-                "--heal and --rounds go with --criterion; a method brings its own recovery and "
-                f"rounds (`sentei methods {method.id}` shows its options)"
+                f"method {method.id!r} removes {method.structure}s: leave out --{other}"
+            )
+        if idle := _given(config, _BY_CRITERION):
+            raise PruneError(
+                f"{idle} goes without --method; a method brings its own parts "
+                f"(`sentei methods {method.id}` shows its options)"
             )
         return
     from sentei.allocation import ALLOCATIONS, GRANULARITIES
     from sentei.criteria import criterion
 
     criterion(config.criterion)
+    if config.method_options:
+        raise PruneError("--option goes with a --method")
     for what, value, known in (
         ("allocation", config.allocation, ALLOCATIONS),
         ("granularity", config.granularity, GRANULARITIES),
@@ -223,9 +257,13 @@ def check(config: Config) -> None:
         raise PruneError("how small? Give --target, such as --target macs=50%")
     if config.sparsity is not None:
         raise PruneError("--sparsity goes with a --method that removes single weights")
-    for field in ("distill_features", "distill_weight", "distill_temperature"):
-        if not config.distill and getattr(config, field) != Config.model_fields[field].default:
-            raise PruneError(f"--{field.replace('_', '-')} goes with --distill")
+    distilling = ("distill_features", "distill_weight", "distill_temperature")
+    if not config.distill and (idle := _given(config, distilling)):
+        raise PruneError(f"{idle} goes with --distill")
+    if config.rounds == 1 and (idle := _given(config, ["round_epochs"])):
+        raise PruneError(f"{idle} goes with --rounds")
+    if config.rounds > 1:  # whether all targets can be cut into rounds
+        round_target(config.budget, dict.fromkeys(_COUNTED, 1 << 40), 1, config.rounds)
     for what, given in (("--heal", config.heal), ("--distill", config.distill)):
         if given and config.data is None:
             raise PruneError(f"{what} needs data: give --data, such as --data digits")
@@ -328,6 +366,8 @@ class _Work:
     def go(self) -> Facts:
         self.opened = self.team.together(lambda: open_all(self.config))
         self.model = self.opened.model
+        if "start" not in self.run:
+            self.team.lead(self._rehearse)
         self._introduce()
         self._start()
         self._train()
@@ -343,6 +383,24 @@ class _Work:
         return self._finish()
 
     # -- before pruning -------------------------------------------------------------------------
+    def _rehearse(self) -> None:
+        """What would be refused after hours of training is refused now."""
+        config, modules = self.config, dict(self.model.named_modules())
+        for name in config.distill_features:
+            if name not in modules:
+                raise PruneError(
+                    f"--distill-features: there is no module {name!r}; {closest(name, modules)}"
+                )
+        for name, tensor in self.model.named_parameters():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise PruneError(f"parameter {name!r} holds NaN or infinite values; mend it first")
+        if config.method is None and not config.depth:  # with layers, more can be reached
+            plain = {"criterion": "l2", "allocation": "global"}
+            cut(
+                config.model_copy(update=plain), replace(self.opened, data=None), self.model,
+                self._target(1), dry_run=True,
+            )  # fmt: skip
+
     def _introduce(self) -> None:
         opened = self.opened
         count = sum(p.numel() for p in opened.model.parameters())
@@ -418,7 +476,8 @@ class _Work:
                     seen += n
                     tick(seen)
 
-                score = evaluate(self.model, data.test, data, tick=count)
+                with failing(f"evaluating on {data.name}"):
+                    score = evaluate(self.model, data.test, data, tick=count)
             return dataclasses.asdict(score)
 
         found = self.run.once(stage, do)
@@ -622,7 +681,9 @@ class _Work:
     ) -> Log:
         what = {"train": "training", "training": "training"}.get(name.split("-")[0], "recovering")
         team = self.team
-        with self.report.bar(what, recipe.steps(data), "steps") as tick:
+        assert self.opened.data is not None
+        words = f"{what} on {self.opened.data.name}"
+        with self.report.bar(what, recipe.steps(data), "steps") as tick, failing(words):
             log = train_resumably(
                 self.run.work(name),
                 model,
@@ -663,7 +724,7 @@ class _Work:
             inputs = [list(args), dict(kwargs)]
             # What was saved is compared with this, today and by `sentei verify` later.
             save_checkpoint(
-                self.run.folder / "answers.safetensors",
+                self.run.folder / ANSWERS,
                 {"inputs": inputs, "outputs": answers(self.model, inputs)},
             )
             return {"stored": (folder / "model.safetensors").stat().st_size}
@@ -674,7 +735,7 @@ class _Work:
     def _verify(self) -> None:
         def do() -> Facts:
             again = self._load(self.run.folder / MODEL)
-            stored = load_checkpoint(self.run.folder / "answers.safetensors")
+            stored = load_checkpoint(self.run.folder / ANSWERS)
             wanted, given = stored["outputs"], answers(again, stored["inputs"])
             equal = len(wanted) == len(given) and all(
                 torch.equal(a, b) for a, b in zip(wanted, given, strict=True)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 import sentei
 from sentei.cli.config import Config, read_config
-from sentei.cli.folder import CONFIG, MODEL, read_result
-from sentei.cli.opened import open_all
+from sentei.cli.folder import ANSWERS, CONFIG, MODEL, read_result
+from sentei.cli.opened import example_of, open_all
 from sentei.cli.pruning import answers, inputs
 from sentei.graph.errors import PruneError
 from sentei.graph.history import history
@@ -91,19 +91,23 @@ def _checks(path: Path, artefact: Path, run: bool, trust: bool) -> Iterator[Chec
     if not run:
         return
     result = read_result(path)
-    stored = load_checkpoint(path / "answers.safetensors")
+    stored = load_checkpoint(path / ANSWERS)
     if any(result["units"]) or any(result["layers"]):
-        yield _exact(path, result, model, trust)
+        yield _exact(path, result, model, trust, example_of(path))
     gpu = result["machine"]["device"] != "cpu"
     yield _answers(model, stored, _TOLERANCE_GPU if gpu else _TOLERANCE)
 
 
-def _exact(path: Path, result: dict[str, Any], pruned: torch.nn.Module, trust: bool) -> Check:
+def _exact(
+    path: Path, result: dict[str, Any], pruned: torch.nn.Module, trust: bool, example: Any
+) -> Check:
     """Remove the units again, from a model with the weights it is built with."""
     config = Config.of(read_config(path / CONFIG)).model_copy(
         update={"weights": None, "device": "cpu", "trust": trust}
     )
-    opened = open_all(config)
+    if example is not None:  # data that is gone since, or changed, is of no matter
+        config = config.model_copy(update={"data": None})
+    opened = open_all(config, example=example)
     model, worst, conclusive = opened.model, 0.0, True
     for units, layers in zip(result["units"], result["layers"], strict=True):
         for layer in layers:
@@ -120,7 +124,8 @@ def _exact(path: Path, result: dict[str, Any], pruned: torch.nn.Module, trust: b
     again, saved = history(model).kept, history(pruned).kept
     if _kept(again) != _kept(saved):
         return Check("cut", False, "the artefact keeps other units than the run wrote down")
-    words = f"equal to the silenced original within {worst:.0e}, and the units are those kept"
+    close = f"within {worst:.0e}" if worst else "to the last digit"
+    words = f"equal to the silenced original {close}, and the units are those kept"
     return Check("cut", True, words if conclusive else words + " (the example does not show them)")
 
 

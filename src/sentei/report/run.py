@@ -115,8 +115,8 @@ def _headline(result: Facts) -> str:
         )  # fmt: skip
     if "bytes" in before:
         cards.append(
-            ("stored", f"{short(before['bytes'])}B", f"{short(result['stored'])}B",
-             _share(result["stored"], before["bytes"]))
+            ("stored", f"{short(before['bytes'])}B", f"{short(after['bytes'])}B",
+             _share(after["bytes"], before["bytes"]))
         )  # fmt: skip
     masks = result.get("masks")
     if masks:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from sentei.graph.errors import PruneError, closest
 from sentei.tasks.base import Task
-from sentei.tasks.dataset import METRICS, Dataset, Metric, Score, evaluate
+from sentei.tasks.dataset import METRICS, Dataset, Metric, Score, evaluate, failing, rehearse
 from sentei.tasks.digits import digits
 from sentei.tasks.graphs import block_graph, karate
 from sentei.tasks.opening import FORMATS, Wanted, open_data
@@ -23,7 +23,7 @@ from sentei.tasks.points import shapes
 from sentei.tasks.text import source_text
 
 __all__ = ["FORMATS", "METRICS", "TASKS", "Dataset", "Metric", "Score", "Task", "Wanted", "digits",
-           "evaluate", "open_data", "task"]  # fmt: skip
+           "evaluate", "failing", "open_data", "rehearse", "task"]  # fmt: skip
 
 TASKS: dict[str, Callable[..., Task]] = {
     "blocks": block_graph,

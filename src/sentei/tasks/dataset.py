@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,12 +12,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sentei.batches import Batch, Data, Loss, batches, forward, in_memory, size, to_device
+from sentei.batches import (
+    Batch,
+    Data,
+    Loss,
+    batches,
+    forward,
+    in_memory,
+    is_batch,
+    size,
+    to_device,
+    value_of,
+)
+from sentei.graph.errors import PruneError
 from sentei.recovery.finetune import Evaluation
 from sentei.recovery.finetune import evaluate as classify
+from sentei.recovery.train import TrainingError
 from sentei.tasks.base import Task
 
-__all__ = ["METRICS", "Dataset", "Metric", "Score", "count", "evaluate"]
+__all__ = ["METRICS", "Dataset", "Metric", "Score", "count", "evaluate", "failing", "rehearse"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,9 @@ def _token_loss(outputs: Any, batch: Any) -> Tensor:
 def class_loss(outputs: Any, targets: Tensor) -> Tensor:
     """Mean cross-entropy of logits, or of outputs that hold logits."""
     return F.cross_entropy(_logits(outputs), targets)
+
+
+_IGNORED = -100  # by cross-entropy
 
 
 METRICS: dict[str, Metric] = {
@@ -152,6 +169,82 @@ def count(data: Data) -> int:
         return len(data[0])
     rows = getattr(data, "dataset", None)
     return len(rows) if rows is not None else sum(size(batch) for batch in batches(data))
+
+
+@contextmanager
+def failing(what: str) -> Iterator[None]:
+    """What a user's model, loss, metric or data objects to, as one line that says where.
+
+    Raises:
+        PruneError: anything went wrong, other than with the machine: its disk, its memory.
+
+    >>> with failing("the loss of toy"):
+    ...     1 / 0
+    Traceback (most recent call last):
+    sentei.graph.errors.PruneError: the loss of toy fails: ZeroDivisionError: division by zero
+    """
+    try:
+        yield
+    except (PruneError, TrainingError, OSError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split())[:300]
+        raise PruneError(f"{what} fails: {type(error).__name__}: {words}") from error
+
+
+def rehearse(model: nn.Module, dataset: Dataset) -> None:
+    """Read, run and judge one batch of a dataset, so that what does not fit is said at once.
+
+    Raises:
+        PruneError: a batch cannot be read, the model, the loss or the metric fails on it, or there
+            are classes that the model does not know; says in which part.
+
+    >>> x, y = torch.zeros(2, 3), torch.tensor([0, 7])
+    >>> rehearse(nn.Identity(), Dataset("toy", (x, y), (x, y), (x, y), x[:1]))
+    Traceback (most recent call last):
+    sentei.graph.errors.PruneError: toy: the training data has the class 7, and the model tells 3 \
+apart; classes count from 0
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    flags = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with failing(f"{dataset.name}: counting its examples"):
+            _ = dataset.counts
+        for part, data in (("training", dataset.train), ("test", dataset.test)):
+            where = f"on a batch of the {part} data"
+            with failing(f"{dataset.name}: reading a batch of the {part} data"):
+                batch = to_device(next(iter(batches(data, 8))), device)
+                if not is_batch(batch):
+                    raise PruneError(
+                        f"{dataset.name}: a batch of the {part} data is a {type(batch).__name__}; "
+                        "want (inputs, targets), or a mapping"
+                    )
+            with torch.inference_mode():
+                with failing(f"{dataset.name}: the model {where}"):
+                    outputs = forward(model, batch)
+                targets = batch if isinstance(batch, Mapping) else batch[1]
+                _check_classes(dataset, part, data, outputs)
+                with failing(f"{dataset.name}: the loss {where}"):
+                    value_of(outputs, batch, dataset.loss)
+                if dataset.judge is None:
+                    with failing(f"{dataset.name}: the metric {where}"):
+                        float(dataset.metric.of(outputs, targets))
+    finally:
+        for module, flag in flags.items():
+            module.training = flag
+
+
+def _check_classes(dataset: Dataset, part: str, data: Data, outputs: Any) -> None:
+    if dataset.loss is not class_loss or not in_memory(data) or data[1].is_floating_point():
+        return
+    known, wanted = _logits(outputs).shape[1], data[1][data[1] != _IGNORED]
+    for found in (int(wanted.min()), int(wanted.max())) if len(wanted) else ():
+        if not 0 <= found < known:
+            raise PruneError(
+                f"{dataset.name}: the {part} data has the class {found}, and the model tells "
+                f"{known} apart; classes count from 0"
+            )
 
 
 @torch.inference_mode()

@@ -96,21 +96,22 @@ def open_data(text: str | os.PathLike[str], wanted: Wanted | None = None) -> Dat
     if text == "digits":
         from sentei.tasks.formats import digits
 
-        return digits.read(Path(), wanted)
+        return digits.read(Path(), _plain(wanted, text))
     from sentei.tasks import TASKS, task
 
     if text in TASKS:
-        return Dataset.of(task(text), wanted.validation, wanted.seed)
+        return Dataset.of(task(text), _plain(wanted, text).validation, wanted.seed)
     head, colon, rest = text.partition(":")
     file, _, function = text.rpartition(":")
     if file.endswith(".py"):
         from sentei.tasks.formats import user_file
 
-        return user_file.read(file, function, wanted)
+        return user_file.read(file, function, _plain(wanted, text))
     if text.endswith(".py"):
         raise PruneError(f"{text!r} needs the function that gives the data: {text}:FUNCTION")
     if colon and head in FORMATS:
-        return _format(head).read(_there(Path(rest), text), wanted)
+        path = _there(Path(rest), text)
+        return _format(head).read(path, wanted if head == "images" else _plain(wanted, text))
     if colon and head.isidentifier() and not Path(text).exists():
         raise PruneError(
             f"no kind of data {head!r} in {text!r}; {closest(head, FORMATS)}. Data is one of: "
@@ -119,9 +120,16 @@ def open_data(text: str | os.PathLike[str], wanted: Wanted | None = None) -> Dat
     path = _there(Path(text), text)
     for name in FORMATS:
         if _format(name).fits(path):
-            return _format(name).read(path, wanted)
+            return _format(name).read(path, wanted if name == "images" else _plain(wanted, text))
     what = "is empty" if path.is_dir() and not any(path.iterdir()) else "holds no data I know"
     raise PruneError(f"{text} {what}. Data is one of: {_FORMS}")
+
+
+def _plain(wanted: Wanted, text: str) -> Wanted:
+    """For data that is not augmented."""
+    if wanted.augment:
+        raise PruneError(f"only folders of images are augmented, and {text} is none")
+    return wanted
 
 
 def _format(name: str) -> Format:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import Dataset as TorchDataset
 
 from sentei.batches import Data, batches, in_memory, is_batch, steps
 from sentei.graph.errors import PruneError, closest
@@ -28,7 +30,8 @@ def read(file: str, function: str, wanted: Wanted) -> Dataset:
     """What the function returns.
 
     A `Dataset`, a `Task`, (train, test), (train, validation, test), or a mapping with these keys
-    and, as it likes, loss, metric, higher_is_better, example, classes and name.
+    and, as it likes, loss, metric, higher_is_better, example, classes and name. Each part is two
+    tensors, batches, or a torch dataset of single examples.
 
     Raises:
         PruneError: the file or the function fails, or returns something else.
@@ -55,7 +58,7 @@ def read(file: str, function: str, wanted: Wanted) -> Dataset:
     for part in ("train", "test"):
         if part not in made:
             raise PruneError(f"{where} returned no {part!r}; it returned {', '.join(made)}")
-    parts = {part: _checked(where, part, made[part]) for part in _PARTS if part in made}
+    parts = {part: _checked(where, part, made[part], wanted) for part in _PARTS if part in made}
     notes: tuple[str, ...] = ()
     if "validation" not in parts:
         if in_memory(parts["train"]):
@@ -80,7 +83,17 @@ def read(file: str, function: str, wanted: Wanted) -> Dataset:
     )
 
 
-def _checked(where: str, part: str, data: Any) -> Data:
+def _checked(where: str, part: str, data: Any, wanted: Wanted) -> Data:
+    if isinstance(data, TorchDataset) and not isinstance(data, IterableDataset):
+        # Single examples; the order is drawn from the random state that training seeds.
+        data = DataLoader(
+            data, wanted.batch_size, shuffle=part == "train", num_workers=wanted.workers
+        )
+    if in_memory(data) and not isinstance(data[1], Tensor):
+        raise PruneError(
+            f"{where}: {part}: the inputs are a tensor and the targets a "
+            f"{type(data[1]).__name__}; give two tensors"
+        )
     try:
         check_data(data)
         first = next(iter(batches(data, 1)), None)
