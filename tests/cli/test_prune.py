@@ -249,7 +249,7 @@ def test_it_is_a_function(home):
 
 def test_mistakes_are_one_line_and_leave_nothing(home, tmp_path):
     model, data = f"{home}/mine.py:net", f"{home}/mine.py:data"
-    out = ("-o", tmp_path / "new")
+    out, units = ("-o", tmp_path / "new"), ("-d", data, "--sparsity")
     for args, words in {
         ("prune", model): "Give --out",
         ("prune", *out): "which model?",
@@ -288,32 +288,9 @@ def test_mistakes_are_one_line_and_leave_nothing(home, tmp_path):
         ("prune", model, *out, "-t", "50%", "-d", data, "--augment"): "only folders of images",
         ("prune", model, *out, "-t", "50%", "--round-epochs", "3"): "goes with --rounds",
         ("prune", model, *out, "-t", "50%", "--option", "a=1"): "goes with a --method",
-        ("prune", model, *out, "-m", "channel-l1", "-d", data, "--sparsity", "0.5"): "give --target",
-        (
-            "prune",
-            model,
-            *out,
-            "-m",
-            "snip",
-            "-d",
-            data,
-            "--sparsity",
-            "0.5",
-            "-t",
-            "50%",
-        ): "leave out --target",
-        (
-            "prune",
-            model,
-            *out,
-            "-m",
-            "snip",
-            "-d",
-            data,
-            "--sparsity",
-            "0.5",
-            "--distill",
-        ): "--distill goes without --method",
+        ("prune", model, *out, "-m", "channel-l1", *units, "0.5"): "give --target",
+        ("prune", model, *out, "-m", "snip", *units, "0.5", "-t", "50%"): "leave out --target",
+        ("prune", model, *out, "-m", "snip", *units, "0.5", "--distill"): "goes without --method",
     }.items():
         assert words in error(*args), args
     assert not (tmp_path / "new").exists()

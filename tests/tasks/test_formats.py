@@ -232,7 +232,7 @@ def test_no_such_data(tmp_path):
         ({"train": (X, Y + 3)}, "the training data has the class 3, and the model tells 2 apart"),
         ({"test": (X, Y - 1)}, "the test data has the class -1"),
         ({"train": (X, Y.float())}, "the loss on a batch of the training data fails: RuntimeError"),
-        ({"loss": lambda o, y: None}, "the loss on .* fails: ValueError: loss must give one number a batch"),
+        ({"loss": lambda o, y: None}, "the loss on .* fails: ValueError: loss must give one"),
         ({"metric": Metric("m", lambda o, y: 1 / 0)}, "the metric on .* fails: ZeroDivisionError"),
         ({"train": [(X, Y), 5]}, "counting its examples fails"),
         ({"test": [(X[:, :2], Y)]}, "the model on a batch of the test data fails: RuntimeError"),
