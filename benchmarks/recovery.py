@@ -5,8 +5,8 @@ Every network is pruned to a half, a quarter and an eighth of its multiply-adds,
 - none, recalibrate, compensate, merge, reconstruct: as `sentei.recovery` has them, batch-norm
   statistics recalibrated after each of them but the first;
 - each then fine-tuned alike; "distil" is reconstruct, then the same fine-tuning with the unpruned
-  network as teacher;
-- three of them also with units ranked otherwise, as the peer has several criteria, too: by "l2",
+  network as teacher, and "distil only" is recalibrate, then that;
+- four of them also with units ranked otherwise, as the peer has several criteria, too: by "l2",
   and by "l2" with scores made comparable as in LAMP;
 - torch-pruning: every criterion of its own that runs here, its ratio found by bisection so that the
   same multiply-adds are met, and the same fine-tuning; statistics recalibrated as ours.
@@ -86,8 +86,8 @@ def macs(model: nn.Module, t: Task) -> int:
 # -- ours ----------------------------------------------------------------------------------------
 RANKED = {"": ("taylor", "none"), ", l2": ("l2", "none"), ", lamp": ("l2", "lamp")}
 """How units are ranked: criterion and normalisation, by what is added to a row's name."""
-ALL = ("none", "recalibrate", "compensate", "merge", "reconstruct", "distil")
-AGAIN = ("recalibrate", "reconstruct", "distil")
+ALL = ("none", "recalibrate", "compensate", "merge", "reconstruct", "distil", "distil only")
+AGAIN = ("recalibrate", "reconstruct", "distil", "distil only")
 TRIED = {"": ALL, ", l2": AGAIN, ", lamp": AGAIN}
 
 
@@ -114,13 +114,14 @@ def healed(
             "merge": lambda m, r=result: merge(whole, m, r),
             "reconstruct": lambda m, s=surgery: reconstruct(whole, m, s, (x, y), seed=seed),
             "distil": lambda m, s=surgery: reconstruct(whole, m, s, (x, y), seed=seed),
+            "distil only": lambda m: recalibrate(m, (x, y)),
         }
         for label in wanted:
             small = copy.deepcopy(result.model)
             heal[label](small)
-            if label not in ("none", "recalibrate"):
+            if label not in ("none", "recalibrate", "distil only"):
                 recalibrate(small, (x, y))
-            yield label + which, small, whole if label == "distil" else None
+            yield label + which, small, whole if label.startswith("distil") else None
 
 
 # -- the peer ------------------------------------------------------------------------------------

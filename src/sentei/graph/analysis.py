@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from sentei.graph import rules
-from sentei.graph.axis import Axis, Dim, Fixed, dims, pin, resolve
+from sentei.graph.axis import Axis, Dim, Fixed, Product, dims, pin, resolve
 from sentei.graph.rules import Facts, Rule, Traced, is_pointwise, pointwise, recording
 from sentei.graph.rules.base import _where, same
 from sentei.graph.tape import AttributeKey, Node, Scalar, Tape, Value, flatten, undisturbed
@@ -296,13 +296,15 @@ def _pin_repeated(analysis: Analysis) -> None:
 
 
 def _find_repeats(axis: Axis) -> None:
-    parts = getattr(axis, "parts", ())
-    if type(axis).__name__ == "Product":
+    if isinstance(axis, (Dim, Fixed)):
+        return
+    if isinstance(axis, Product):
         seen: set[Dim] = set()
-        for part in parts:
+        for part in axis.parts:
             inside = set(dims(part))
             for dim in inside & seen:
                 dim.pinned = dim.pinned or "occurs twice in one dimension"
             seen |= inside
-    for part in parts:
-        _find_repeats(part)
+    for part in axis.parts:
+        if not isinstance(part, Dim):
+            _find_repeats(part)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from sentei.graph.analysis import Analysis, analyze_tapes
-from sentei.graph.axis import Axis, Dim, Product, dims, positions, resolve
+from sentei.graph.axis import Axis, Dim, Fixed, Product, dims, positions, resolve
 from sentei.graph.blueprint import without_cache
 from sentei.graph.capture import capture, unwrap
 from sentei.graph.cost import Cost, CostModel
@@ -293,7 +293,8 @@ def _build(analysis: Analysis, protect: tuple[str, ...]) -> list[Group]:
             axis = resolve(axis)
             for dim in dict.fromkeys(dims(axis)):
                 slices.setdefault(dim, []).append(Slice(name, i, axis, dim))
-            _nesting(axis, outer, inner)
+            if not isinstance(axis, (Dim, Fixed)):
+                _nesting(axis, outer, inner)
     origins = analysis.origins
     slices = {d: s for d, s in slices.items() if any(origins[x.parameter] != "buffer" for x in s)}
     names = _names(slices, analysis)
@@ -349,7 +350,8 @@ def _nesting(axis: Axis, outer: set[Dim], inner: set[Dim]) -> None:
             if len(free) > 1:
                 (inner if i == len(free) - 1 else outer).update(dims(part))
     for part in parts:
-        _nesting(part, outer, inner)
+        if not isinstance(part, Dim):
+            _nesting(part, outer, inner)
 
 
 def _names(slices: Mapping[Dim, Sequence[Slice]], analysis: Analysis) -> dict[Dim, str]:
