@@ -9,8 +9,10 @@ import types
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+import einops
 import numpy as np
 import pytest
 import torch
@@ -18,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+import sentei
 from sentei.graph.analysis import analyze_tapes
 from sentei.graph.capture import capture, named_tensors, tensors_in, unwrap
 from sentei.graph.groups import Groups, analyze, captures
@@ -918,3 +921,41 @@ def test_a_width_that_the_code_asserts_stays_and_others_go() -> None:
         remove(model, groups, keep, ((x,), {}))
     assert [dim.size for dim in caught.value.dims] == [12]
     assert len(groups.without(caught.value.dims, "asserted")) == len(groups) - 1
+
+
+@lru_cache
+def halves(width: int) -> tuple[int, int]:
+    return width // 2, width - width // 2
+
+
+class Remembering(nn.Module):
+    """Takes its sizes from functions that remember earlier answers: einops, and one of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = 3
+        self.qkv, self.out = nn.Linear(7, 3 * 12, bias=False), nn.Linear(12, 8)
+        self.left, self.right = nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x):
+        q, k, v = (
+            einops.rearrange(t, "b n (h d) -> b h n d", h=self.heads)
+            for t in self.qkv(x).chunk(3, dim=-1)
+        )
+        y = F.scaled_dot_product_attention(q, k, v, scale=0.5)
+        y = self.out(einops.rearrange(y, "b h n d -> b n (h d)"))
+        left, right = y.split(halves(y.shape[-1]), dim=-1)
+        return self.left(left) + self.right(right)
+
+
+def test_functions_that_remember_their_answers_are_asked_anew() -> None:
+    model, x = Remembering(), torch.randn(2, 5, 7)
+    model(x)  # now everything is remembered
+    before = halves
+    groups = analyze(model, x)
+    assert halves is before
+    assert {g.name for g in groups.values()} == {"qkv/0", "qkv/1", "qkv/2", "out/0", "out/1"}
+    sentei.prune(model, x, target=sentei.Target(width=0.5), granularity="both")
+    assert model.heads == 1
+    assert model(torch.randn(1, 4, 7)).shape == (1, 4, 2)
+    assert all(type(n) is int for n in halves(8))

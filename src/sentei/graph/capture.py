@@ -23,10 +23,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from operator import is_
 from typing import Any, Protocol, cast
 
@@ -213,6 +215,7 @@ def _record(
         tape.attributes = _plant_symbols(modules)
         stack.enter_context(_module_stack(model, recorder, modules))
         asked = stack.enter_context(_training_watched())
+        stack.enter_context(_forgetful(modules))
         stack.enter_context(torch.inference_mode())
         stack.enter_context(recorder)
         stack.enter_context(_Provenance(recorder, home))
@@ -877,6 +880,33 @@ def _training_watched() -> Iterator[dict[int, nn.Module]]:
         yield watched.asked
     finally:
         del nn.Module.training
+
+
+@contextmanager
+def _forgetful(modules: Sequence[tuple[str, nn.Module]]) -> Iterator[None]:
+    """Functions under `lru_cache` compute anew meanwhile.
+
+    They know their arguments by value, so they would answer with the symbols of an earlier call,
+    and later calls with those of this one. Looked for in the code of the model's own modules, and
+    in einops, whose shapes are such answers.
+    """
+    homes = {kind.__module__ for _, module in modules for kind in type(module).__mro__}
+    homes = {name for name in homes if name.partition(".")[0] not in ("torch", "builtins")}
+    changed: list[tuple[dict[str, Any], str, Any]] = []
+    for home in [*homes, "einops.einops"]:
+        names = vars(sys.modules[home]) if home in sys.modules else {}
+        for name, value in list(names.items()):
+            if type(value) is _Cached:
+                changed.append((names, name, value))
+                names[name] = value.__wrapped__
+    try:
+        yield
+    finally:
+        for names, name, value in changed:
+            names[name] = value
+
+
+_Cached = type(lru_cache(len))
 
 
 # Stock modules that only hand the flag on to an operator, which is the same in both modes.

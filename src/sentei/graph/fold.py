@@ -36,6 +36,11 @@ _PASSES = {
     "pad", "constant_pad_nd", "repeat", "repeat_interleave", "sum", "index", "index_select",
     "gather", "view_as_complex", "view_as_real",
 }  # fmt: skip
+# How many of their tensors these operators read for what they hold: the others give type and shape.
+_LOOKS = {
+    "type_as": 1, "view_as": 1, "reshape_as": 1, "expand_as": 1, "zeros_like": 0, "ones_like": 0,
+    "empty_like": 0, "full_like": 0, "new_zeros": 0, "new_ones": 0, "new_empty": 0, "new_full": 0,
+}  # fmt: skip
 _SUMS = {"add", "sub"}
 _PRODUCTS = {"mul", "div", "matmul", "bmm", "mm", "einsum", "baddbmm"}
 
@@ -283,7 +288,7 @@ class Graph:
         self._indices: dict[tuple[tuple[int, ...], int], Tensor] = {}
         for i, node in enumerate(self.tape.nodes):
             self.order[id(node)] = i
-            self.used.append(node.reads)
+            self.used.append(node.reads[: _LOOKS.get(node.operator)])
             inputs = {id(v) for v in self.used[-1]}
             for key in inputs:
                 self.consumers.setdefault(key, []).append(node)
