@@ -181,6 +181,100 @@ def test_an_impatient_interrupt_ends_the_bench_and_its_workers(tmp_path):
     assert len(Store(tmp_path)) == 0
 
 
+def test_a_killed_runner_leaves_no_worker_behind():
+    code = (
+        "import multiprocessing, time\n"
+        "from sentei.bench.local import _one_thread\n"
+        "def work():\n"
+        "    _one_thread(); time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    child = multiprocessing.get_context('fork').Process(target=work)\n"
+        "    child.start(); print(child.pid, flush=True); child.join()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        worker = int(child.stdout.readline())
+        time.sleep(0.3)
+        os.kill(child.pid, signal.SIGKILL)
+        child.stdout.read()  # until the worker has let go of it
+    for _ in range(50):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the worker is left behind")
+
+
+MINE = """
+import torch
+from torch import nn
+from sentei.methods import method
+from sentei.methods.parts import one_shot
+from sentei.tasks import Task
+
+def halves():
+    x = torch.randn(64, 4, generator=torch.Generator().manual_seed(0))
+    net = lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    return Task("halves", (x, (x[:, 0] > 0).long()), (x, (x[:, 0] > 0).long()), x[:1],
+                models={"net": net})
+
+def square(evidence):
+    "Squares."
+    return {n: w.detach() ** 2 for n, w in evidence.weights.items()}
+
+def unit(group, evidence):
+    return evidence.sum(group, torch.abs)
+
+@method("third", title="-", authors="-", venue="-", year=2026, family="magnitude",
+        structure="weight", timing="after", starts="trained")
+def third(setting, *, scope="global"):
+    "As square."
+    return one_shot(setting, square, scope)
+
+def odd(a, b, c):
+    pass
+"""
+OWN = """
+tasks: [{task: mine.py:halves, models: [net]}]
+methods: [mine.py:square, {method: mine.py:third, options: {scope: uniform}}, mine.py:unit]
+targets: [1.5]
+seeds: [0]
+training: {epochs: 1}
+tuning: {epochs: 1}
+"""
+
+
+def test_a_users_own_task_and_ideas_plug_in(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    runs = load_config(written(tmp_path, OWN)).runs()
+    store = tmp_path / "store"
+    assert {carry_out(r, str(store)) for r in runs} == {"done"}
+    found = {r["run"]["method"]: r for r in Store(store).records()}
+    assert {"mine.py:square", "mine.py:third", "mine.py:unit", "random", DENSE} <= found.keys()
+    assert found["mine.py:square"]["run"]["task"] == "mine.py:halves"
+    assert found["mine.py:square"]["densities"] and not found["mine.py:unit"]["densities"]
+    # The folder is no part of a run's name, what the file says is.
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    (other / "mine.py").write_text(MINE)
+    assert [r.key for r in load_config(written(other, OWN)).runs()] == [r.key for r in runs]
+    (tmp_path / "mine.py").write_text(MINE + "# new\n")
+    with pytest.raises(PruneError, match="has changed since the bench began"):
+        execute(runs[0], Store(store))
+    again = load_config(tmp_path / "bench.yaml").runs()
+    assert not {r.key for r in again} & {r.key for r in runs}
+    for change, words in (
+        (("square", "sqare"), r"has no function 'sqare'; closest: 'square'"),
+        (("mine.py:square", "mine.py:odd"), r"a criterion of \(group, evidence\).*3 arguments"),
+        (("mine.py:halves", "mine.py:MINE"), "has no function 'MINE'"),
+        (("mine.py:halves", "mine.py:unit"), "TypeError"),
+        (("mine.py:halves", "none.py:f"), "none.py"),
+    ):
+        with pytest.raises(PruneError, match=words):
+            load_config(written(tmp_path, OWN.replace(*change))).runs()
+
+
 def test_a_damaged_record_is_named(tmp_path):
     store = Store(tmp_path)
     (tmp_path / "runs" / "abc.json").write_text("{")

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from sentei.bench.runs import DENSE, Run
+from sentei.bench.runs import DENSE, Run, code_of
 from sentei.graph.errors import PruneError
 from sentei.methods import METHODS, by_name
+from sentei.methods.own import is_file
 from sentei.recovery.train import OPTIMIZERS, SCHEDULES, Recipe
 from sentei.tasks import TASKS, task
 
@@ -48,7 +49,10 @@ class Training(BaseModel):
 
 
 class TaskEntry(BaseModel):
-    """A task and its networks, with a training of their own if given."""
+    """A task and its networks, with a training of their own if given.
+
+    task: a name in `sentei.tasks.TASKS`, or `file.py:function` that returns a `sentei.tasks.Task`.
+    """
 
     model_config = ConfigDict(extra="forbid")
     task: str
@@ -60,13 +64,16 @@ class TaskEntry(BaseModel):
     @field_validator("task")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in TASKS:
-            raise ValueError(f"known tasks: {', '.join(TASKS)}")
+        if value not in TASKS and not is_file(value):
+            raise ValueError(f"known tasks: {', '.join(TASKS)}; or file.py:function")
         return value
 
 
 class MethodEntry(BaseModel):
-    """A method with options; a bare string is one without."""
+    """A method with options; a bare string is one without.
+
+    method: an id in `sentei.methods.METHODS`, or `file.py:name`; see `sentei.methods.own`.
+    """
 
     model_config = ConfigDict(extra="forbid")
     method: str
@@ -129,18 +136,23 @@ class Config(BaseModel):
             training = (entry.training or self.training).recipe()
             tuning = (entry.tuning or self.tuning).recipe()
             for model, seed in itertools.product(entry.models, self.seeds):
+                given = {"task": code_of(entry.task)} if is_file(entry.task) else {}
                 common = {
                     "task": entry.task, "model": model, "seed": seed, "training": training,
                     "tuning": tuning, "axis": self.axis,
                 }  # fmt: skip
-                out.append(Run(method=DENSE, target=1.0, **common))
+                out.append(Run(method=DENSE, target=1.0, code=given, **common))
                 for chosen in self.entries():
+                    code = given | (
+                        {"method": code_of(chosen.method)} if is_file(chosen.method) else {}
+                    )
                     for target in chosen.targets or entry.targets or self.targets:
                         out.append(
                             Run(
                                 method=chosen.method,
                                 options=chosen.options,
                                 target=target,
+                                code=code,
                                 **common,
                             )
                         )
@@ -156,7 +168,7 @@ _UNIT_BASELINES: list[tuple[str, dict[str, Any]]] = [("channel-random", {}), ("c
 
 
 def load_config(path: str | Path) -> Config:
-    """Read and check a YAML file.
+    """Read and check a YAML file. Files named in it are looked for beside it, and are run.
 
     Raises:
         PruneError: the file cannot be read, or something in it is wrong; says what and where.
@@ -169,6 +181,7 @@ def load_config(path: str | Path) -> Config:
         raise PruneError(f"cannot read {path}: {error}") from error
     if not isinstance(content, dict):
         raise PruneError(f"{path}: want a mapping with tasks: and methods:; got {content!r:.60}")
+    _resolve(content, Path(path).absolute().parent)
     try:
         config = Config.model_validate(content)
     except ValidationError as error:
@@ -182,3 +195,14 @@ def load_config(path: str | Path) -> Config:
                     f"{path}: task {entry.task!r} has no model {model!r}; known: {', '.join(known)}"
                 )
     return config
+
+
+def _resolve(content: dict[str, Any], folder: Path) -> None:
+    """Put the folder in front of names in files; whatever else is wrong is said later."""
+    for part, field in (("tasks", "task"), ("methods", "method")):
+        entries = content.get(part)
+        for i, entry in enumerate(entries) if isinstance(entries, list) else ():
+            name = entry.get(field) if isinstance(entry, dict) else entry
+            if isinstance(name, str) and is_file(name):
+                found = str(folder / name)
+                entries[i] = entry | {field: found} if isinstance(entry, dict) else found

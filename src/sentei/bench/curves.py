@@ -21,7 +21,8 @@ class Point:
     """One method at one target: sample mean and standard deviation over seeds.
 
     target: what was asked, times smaller; compression, speedup: what was reached, by the
-        definitions of `sentei.bench.metrics`; latency: seconds before over seconds after, measured.
+        definitions of `sentei.bench.metrics`; reached: of the two, what the target was for;
+        latency: seconds before over seconds after, measured.
     accuracy, loss: of the test set; control: accuracy of the unpruned networks of the same seeds.
     """
 
@@ -38,6 +39,7 @@ class Point:
     latency: float
     bytes: float
     steps: float
+    reached: float
     values: tuple[float, ...] = ()
 
 
@@ -121,6 +123,10 @@ def _point(target: float, records: list[Record]) -> Point:
         statistics.fmean(r["latency"]["before"] / r["latency"]["after"] for r in records),
         statistics.fmean(r["bytes"]["after"] for r in records),
         statistics.fmean(r["steps"]["method"] for r in records),
+        statistics.fmean(
+            r["compression"] if r["run"]["axis"] == "weights" else r["speedup"] or math.inf
+            for r in records
+        ),
         tuple(accuracies),
     )
 

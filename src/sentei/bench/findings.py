@@ -121,6 +121,35 @@ def _raw_global_is_not_always_better(found: Sequence[Curve]) -> list[tuple[str, 
     return [(w, any(h for _, h in out)) for w, _ in out]
 
 
+def _better_architectures_beat_pruning(found: Sequence[Curve]) -> list[tuple[str, bool]]:
+    out = []
+    dense = {c.pair: c.points[0] for c in found if c.method == DENSE and c.points}
+    tasks = {c.pair: c.task for c in found}
+    for worse, big in dense.items():
+        for better, small in dense.items():
+            if (
+                tasks[worse] != tasks[better]
+                or small.bytes >= big.bytes
+                or small.accuracy <= big.accuracy
+            ):
+                continue
+            fits = [
+                (p, c.method)
+                for c in found
+                if c.pair == worse and c.method != DENSE
+                for p in c.points
+                if p.bytes <= small.bytes
+            ]
+            if fits:
+                best, method = max(fits, key=lambda f: f[0].accuracy)
+                words = (
+                    f"{worse} pruned to {best.bytes / 1e3:.0f} kB by {method}: {_percent(best)}; "
+                    f"{better}, unpruned, {small.bytes / 1e3:.0f} kB: {_percent(small)}"
+                )
+                out.append((words, small.accuracy > best.accuracy))
+    return out
+
+
 def _ranking_depends_on_the_amount(found: Sequence[Curve]) -> list[tuple[str, bool]]:
     out = []
     for pair in sorted({c.pair for c in found}):
@@ -202,6 +231,10 @@ FINDINGS: dict[str, tuple[str, str, Judge]] = {
     "F4b": (
         "Raw global magnitude is not always better than layerwise",
         "the method cards; layers differ in scale", _raw_global_is_not_always_better,
+    ),
+    "F6": (
+        "A better and smaller architecture, unpruned, beats a worse one pruned to its bytes",
+        "Blalock et al. 2020, sec. 3.3", _better_architectures_beat_pruning,
     ),
     "F7": (
         "The ranking of methods depends on how much is pruned",

@@ -45,11 +45,12 @@ def rank(found: Sequence[Curve], target: float) -> Ranking:
         from scipy import stats
     except ModuleNotFoundError as missing:
         raise PruneError("rank tests need SciPy: pip install 'sentei[bench]'") from missing
-    scores: dict[str, dict[str, tuple[float, tuple[float, ...]]]] = {}
+    scores: dict[str, dict[str, tuple[float, dict[int, float]]]] = {}
     for curve in found:
         point = curve.at(target)
         if point is not None:
-            scores.setdefault(curve.method, {})[curve.pair] = (point.accuracy, point.values)
+            by_seed = dict(zip(point.seeds, point.values, strict=True))
+            scores.setdefault(curve.method, {})[curve.pair] = (point.accuracy, by_seed)
     names = [m for m in methods(found) if m in scores]
     blocks = sorted({b for n in names for b in scores[n]})
     # A method that was not run everywhere cannot be ranked among those that were.
@@ -68,11 +69,9 @@ def rank(found: Sequence[Curve], target: float) -> Ranking:
     for a, b in itertools.combinations(range(len(names)), 2):
         gaps = np.array(
             [
-                x - y
+                scores[names[a]][block][1][seed] - scores[names[b]][block][1][seed]
                 for block in blocks
-                for x, y in zip(
-                    scores[names[a]][block][1], scores[names[b]][block][1], strict=False
-                )
+                for seed in scores[names[a]][block][1].keys() & scores[names[b]][block][1].keys()
             ]
         )
         p = 1.0 if not gaps.any() else float(stats.wilcoxon(gaps).pvalue)

@@ -11,6 +11,9 @@ from sentei.bench.runs import DENSE
 
 __all__ = ["Rule", "rules"]
 
+# Bytes of an unpruned network that is large: some ten million parameters.
+_LARGE = 40e6
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -34,8 +37,12 @@ def rules(found: Sequence[Curve]) -> list[Rule]:
     seeds = min((len(p.seeds) for p in points), default=0)
     targets = min((len(c.points) for c in pruned), default=0)
     same = len({p.seeds for p in points}) == 1
-    large = any(c.task not in ("digits", "karate", "blocks", "shapes") and "sources" not in c.task
-                for c in found)  # fmt: skip
+    dense = [(c, p) for c in found if c.method == DENSE for p in c.points]
+    large = any(p.bytes >= _LARGE for _, p in dense)
+    sizes: dict[str, set[float]] = {}
+    for c, p in dense:
+        sizes.setdefault(c.task, set()).add(p.bytes)
+    several = sorted(task for task, found_bytes in sizes.items() if len(found_bytes) > 1)
     structured = any(n.startswith("channel-") for n in names)
     masked = any(not n.startswith("channel-") for n in names)
     baselines = ([RANDOM, GLOBAL, LAYERWISE] if masked else []) + (
@@ -51,7 +58,7 @@ def rules(found: Sequence[Curve]) -> list[Rule]:
         Rule("R2", "Compression ratio and theoretical speed-up at every point", True,
              "every record has both"),
         Rule("R3", "Top-1, and top-5 where there are more than five classes",
-             classes or not points, "with top-5" if classes else "five classes or fewer"),
+             True, "with top-5" if classes else "five classes or fewer"),
         Rule("R4", "The unpruned control of the same run", set(pairs) == controls,
              f"controls of {len(controls)} of {len(pairs)} networks"),
         Rule("R5", "At least five operating points a curve", targets >= 5,
@@ -63,6 +70,10 @@ def rules(found: Sequence[Curve]) -> list[Rule]:
              "dense networks are shared by key; a store that mixes trainings is refused"),
         Rule("R9", "The plain baselines are there", not missing,
              f"missing: {', '.join(missing)}" if missing else "random, global and layerwise"),
+        Rule("R10", "Hyper-parameters are chosen on validation data, never on the test set", True,
+             "options are set beforehand; `search` looks at held-out training examples alone"),
+        Rule("R11", "Dense networks of another size are there to compare with", bool(several),
+             f"on {', '.join(several)}" if several else "one network a task"),
         Rule("R12", "Which layers are pruned is stated", True,
              "all weights but embeddings, first and last layers included; norms and biases never"),
     ]  # fmt: skip

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,11 +24,12 @@ from sentei.bench import metrics
 from sentei.bench.store import Store
 from sentei.graph.errors import PruneError
 from sentei.methods import Setting, apply, by_name
+from sentei.methods.own import is_file
 from sentei.recovery.train import Recipe, train
 from sentei.storage.atomic import write_file
 from sentei.tasks import Task, task
 
-__all__ = ["DENSE", "Run", "execute", "execute_on"]
+__all__ = ["DENSE", "Run", "code_of", "execute", "execute_on"]
 
 DENSE = "dense"
 """The method of the control: the trained network as it is."""
@@ -45,6 +47,8 @@ class Run:
         be stored) or "macs".
     training: how dense networks are trained; tuning: the recovery. What prunes before or during
         training trains once, for as many epochs as both together.
+    code: "task" and "method" -> SHA-256 of the user's file that one comes from (`file.py:name`).
+        The file's folder is no part of the key, what is in it is.
     """
 
     task: str
@@ -56,10 +60,16 @@ class Run:
     tuning: Recipe
     axis: str = "weights"
     options: Mapping[str, Any] = field(default_factory=dict)
+    code: Mapping[str, str] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """The run as plain data: what its key is made of."""
-        return json.loads(json.dumps(dataclasses.asdict(self), sort_keys=True))
+        fields = json.loads(json.dumps(dataclasses.asdict(self), sort_keys=True))
+        if not self.code:
+            del fields["code"]  # records of built-in runs have no such field
+        for name in self.code:
+            fields[name] = _short(fields[name])
+        return fields
 
     @property
     def key(self) -> str:
@@ -70,11 +80,42 @@ class Run:
     def dense_key(self) -> str:
         """Name of the trained network this starts from."""
         fields = self.describe()
-        return _digest({k: fields[k] for k in ("task", "model", "seed", "training")})
+        names = {k: fields[k] for k in ("task", "model", "seed", "training")}
+        return _digest(names | ({"code": self.code["task"]} if "task" in self.code else {}))
 
     @property
     def label(self) -> str:
-        return f"{self.task}/{self.model} {self.method} {self.target:g}x seed {self.seed}"
+        task, method = _short(self.task), _short(self.method)
+        return f"{task}/{self.model} {method} {self.target:g}x seed {self.seed}"
+
+    def check_code(self) -> None:
+        """Raises PruneError where a user's file is not what it was when the run was named."""
+        for name, digest in self.code.items():
+            if code_of(getattr(self, name)) != digest:
+                raise PruneError(
+                    f"the file of {getattr(self, name)} has changed since the bench began; "
+                    f"start it again"
+                )
+
+
+def code_of(text: str) -> str | None:
+    """SHA-256 of the file that `file.py:name` speaks of; None for what is built in.
+
+    Raises:
+        PruneError: the file cannot be read.
+    """
+    if not is_file(text):
+        return None
+    try:
+        return hashlib.sha256(Path(text.rpartition(":")[0]).read_bytes()).hexdigest()
+    except OSError as error:
+        raise PruneError(f"{text}: {error.strerror or error}") from None
+
+
+def _short(text: str) -> str:
+    """A name without the folder of its file."""
+    file, _, name = text.rpartition(":")
+    return f"{Path(file).name}:{name}" if is_file(text) else text
 
 
 def _digest(fields: Mapping[str, Any]) -> str:
@@ -92,6 +133,7 @@ def execute(run: Run, store: Store) -> dict[str, Any]:
     Raises:
         PruneError: the target is out of reach for this method, or the run is not possible.
     """
+    run.check_code()
     return execute_on(run, _task(run.task), store)
 
 

@@ -126,7 +126,8 @@ OPTIONS: dict[str, Any] = {
     "method": Annotated[
         str | None,
         option("--method", "-m", metavar="NAME", panel=HOW,
-               help="A published method as it is in the paper: `sentei methods` lists them. "
+               help="A published method as it is in the paper: `sentei methods` lists them; or "
+               "file.py:name, your own. "
                "Without one: criterion, allocation and rounds."),
     ],
     "method_options": Annotated[

@@ -13,6 +13,7 @@ from sentei.methods.call import by_method
 from sentei.methods.gradient import GRADIENT
 from sentei.methods.lottery import LOTTERY
 from sentei.methods.magnitude import MAGNITUDE
+from sentei.methods.own import is_file, own_method
 from sentei.methods.setting import Setting
 from sentei.methods.units import UNITS
 
@@ -22,13 +23,15 @@ METHODS: dict[str, Method] = {**MAGNITUDE, **GRADIENT, **LOTTERY, **UNITS}
 
 
 def by_name(which: str | Method) -> Method:
-    """A method by its id; a `Method` is taken as it is.
+    """A method by its id; `file.py:name` is a user's own; a `Method` is taken as it is.
 
     Raises:
-        PruneError: there is none of that name; names the closest.
+        PruneError: there is none of that name; names the closest. Or a file is no good.
     """
     if isinstance(which, Method):
         return which
+    if is_file(str(which)):
+        return own_method(which)
     if which not in METHODS:
         raise PruneError(f"unknown method {which!r}; {closest(str(which), METHODS)}")
     return METHODS[which]

@@ -16,7 +16,7 @@ from torch import nn
 from sentei.graph.errors import PruneError, closest
 from sentei.sources.source import Opened, Source
 
-__all__ = ["build", "describe", "example", "run_function", "skeleton"]
+__all__ = ["build", "describe", "example", "run_function", "skeleton", "value_of"]
 
 
 def describe(name: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -79,20 +79,43 @@ def run_function(
         PruneError: the file cannot be read, has no such function, or raises; says in which line.
     """
     code = _read(path) if code is None else code
-    name = f"sentei_user_{path.stem}"
-    module = types.ModuleType(name)
+    with _blamed(path):
+        maker = _named(path, function, code)
+        if not callable(maker):
+            raise PruneError(f"{path}: {function!r} is no function")
+        return maker(**(options or {}))
+
+
+def value_of(path: Path, name: str) -> Any:
+    """What a name of a file stands for; runs the file first.
+
+    Raises:
+        PruneError: as `run_function`.
+    """
+    code = _read(path)
+    with _blamed(path):
+        return _named(path, name, code)
+
+
+def _named(path: Path, name: str, code: bytes) -> Any:
+    module = types.ModuleType(f"sentei_user_{path.stem}")
     module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses look their module up
+    exec(compile(code, str(path), "exec"), vars(module))
+    if not hasattr(module, name):
+        known = [n for n, v in vars(module).items() if isinstance(v, types.FunctionType)]
+        raise PruneError(f"{path} has no function {name!r}; {closest(name, known)}")
+    return getattr(module, name)
+
+
+@contextlib.contextmanager
+def _blamed(path: Path) -> Any:
+    """While a user's file runs: what it raises is said with its line."""
     process = os.getpid()
     try:
         # What the user's code prints must not end up inside our own output.
         with _importing_from(path.parent), contextlib.redirect_stdout(sys.stderr):
-            sys.modules[name] = module  # dataclasses look their module up
-            exec(compile(code, str(path), "exec"), vars(module))
-            maker = getattr(module, function, None)
-            if not callable(maker):
-                known = [n for n, v in vars(module).items() if isinstance(v, types.FunctionType)]
-                raise PruneError(f"{path} has no function {function!r}; {closest(function, known)}")
-            return maker(**(options or {}))
+            yield
     except PruneError:
         raise
     except (Exception, SystemExit) as error:

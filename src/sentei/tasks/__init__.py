@@ -12,8 +12,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from sentei.graph.errors import PruneError, closest
+from sentei.sources.user_file import run_function
 from sentei.tasks.base import Task
 from sentei.tasks.dataset import METRICS, Dataset, Metric, Score, evaluate, failing, rehearse
 from sentei.tasks.digits import digits
@@ -36,12 +38,23 @@ TASKS: dict[str, Callable[..., Task]] = {
 
 
 def task(name: str) -> Task:
-    """A built-in task by name.
+    """A built-in task by name, or one that a user's `file.py:function` returns.
+
+    Raises:
+        PruneError: there is none of that name; or the file is no good, or gives no `Task`.
 
     >>> task("digit")
     Traceback (most recent call last):
     sentei.graph.errors.PruneError: unknown task 'digit'; closest: 'digits'
     """
+    file, _, function = name.rpartition(":")
+    if file.endswith(".py"):
+        made = run_function(Path(file).absolute(), function)
+        if not isinstance(made, Task):
+            raise PruneError(
+                f"{name} must return a sentei.tasks.Task; it returned a {type(made).__name__}"
+            )
+        return made
     if name not in TASKS:
         raise PruneError(f"unknown task {name!r}; {closest(name, TASKS)}")
     return TASKS[name]()
