@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import pytest
 import torch
@@ -92,6 +93,23 @@ def test_verify_finds_what_was_changed(run, home):
         assert "✗ cut" in sentei("verify", out, "--trust", code=3)
     finally:
         result.write_text(text)
+
+
+def test_a_folder_that_was_edited_is_one_line(run, home):
+    out, _ = run
+    broken = home / "edited"
+    shutil.copytree(out, broken)
+    result, journal = broken / "result.json", broken / "journal.json"
+    whole, stages = result.read_text(), json.loads(journal.read_text())
+    result.write_text(json.dumps({k: v for k, v in json.loads(whole).items() if k != "cost"}))
+    for command in ("report", "compare"):
+        assert "result.json lacks 'cost'" in error(command, broken)
+    result.unlink()  # the figures are in the journal, too
+    sentei("prune", "--resume", "-o", broken)
+    assert read_result(broken)["cost"] == json.loads(whole)["cost"]
+    stages["stages"]["start"] = 3
+    journal.write_text(json.dumps(stages))
+    assert "journal.json is damaged" in error("prune", "--resume", "-o", broken)
 
 
 def test_report_compare_and_export(run, home):

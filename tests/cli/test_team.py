@@ -127,6 +127,72 @@ def test_a_method_under_torchrun(home):
     assert all(torch.equal(m, masks[1][n]) for n, m in masks[0].items())
 
 
+USERS_OWN = """
+import sys
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.nn import functional as F
+
+from sentei.allocation.weights import select
+from sentei.cli.config import Config
+from sentei.cli.pruning import prune
+from sentei.criteria import Evidence
+from sentei.criteria.weights import weigh
+from sentei.hooks import MaskHook
+
+home, out = sys.argv[1:]
+
+def loop(accelerator=None, rank=0, world=1):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    x, y = torch.randn(40, 6), torch.arange(40) % 3
+    trained = net
+    if accelerator is not None:
+        trained, optimizer = accelerator.prepare(net, optimizer)
+    hook = MaskHook(select(weigh("magnitude", Evidence.of(net)), density=0.3))
+    hook.start(net, optimizer, steps=5)
+    for step in range(5):
+        mine = slice(8 * step + rank * 8 // world, 8 * step + (rank + 1) * 8 // world)
+        loss = F.cross_entropy(trained(x[mine]), y[mine]) + hook.penalty()
+        optimizer.zero_grad()
+        loss.backward() if accelerator is None else accelerator.backward(loss)
+        if hook.before_step():
+            optimizer.step()
+        hook.after_step()
+    hook.finish()
+    return net
+
+prune(Config(model=f"{home}/mine.py:residual", data=f"{home}/mine.py:data", target={"macs": 0.5},
+             train_epochs=2, epochs=2, rounds=2, heal=["compensate"], distill=True, batch_size=14),
+      out)
+accelerator = Accelerator(cpu=True)
+assert accelerator.num_processes == 2
+several, alone = loop(accelerator, accelerator.process_index, 2), loop()
+for a, b in zip(several.parameters(), alone.parameters(), strict=True):
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+assert sum(int((p == 0).sum()) for p in several.parameters()) >= 100
+accelerator.end_training()
+"""
+
+
+@gloo
+def test_accelerate_launch_starts_a_run_and_a_loop_of_ones_own(home, alone, tmp_path):
+    script, out = tmp_path / "own.py", tmp_path / "run"
+    script.write_text(USERS_OWN)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+         "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+         "--main_process_port", "0", script, home, out],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    done(child)
+    assert yaml.safe_load((out / "config.yaml").read_text())["processes"] == 2
+    same(out, alone)
+
+
 def test_mistakes_are_one_line(home, monkeypatch, tmp_path):
     assert "option precision: input should be 'no', 'bf16' or 'fp16'" in error(
         *asked(home, tmp_path / "o", "--precision", "int4")

@@ -39,6 +39,12 @@ CONFIG, JOURNAL, MODEL, RESULT, WORK, ANSWERS = (
     "config.yaml", "journal.json", "model", "result.json", "work", "answers.safetensors",
 )  # fmt: skip
 Facts = dict[str, Any]
+_FIGURES = (
+    "model", "data", "notes", "metric", "config", "asked", "reached", "baseline", "pruned",
+    "final", "cost", "masks", "latency", "layer_seconds", "network", "stored", "groups", "pinned",
+    "held", "layers", "units", "verification", "training", "seconds", "machine",
+)  # fmt: skip
+"""What `sentei.cli.pruning.result_of` puts into `result.json`."""
 
 
 class Run:
@@ -215,6 +221,9 @@ def read_result(folder: str | os.PathLike[str]) -> Facts:
     found = _json(path / RESULT, f"{path} holds no run of `sentei prune`")
     if not isinstance(found, dict) or found.get("format") != "sentei-result":
         raise PruneError(f"{path / RESULT} is not what `sentei prune` writes")
+    lost = [name for name in _FIGURES if name not in found]
+    if lost:
+        raise PruneError(f"{path / RESULT} lacks {lost[0]!r}: edited, or of another version")
     return found
 
 
@@ -224,9 +233,14 @@ def _journal(path: Path) -> dict[str, Facts]:
     found = _json(path / JOURNAL, f"{path} holds no run to go on with")
     if not isinstance(found, dict) or found.get("format") != "sentei-run":
         raise PruneError(f"{path / JOURNAL} is no journal of a run")
-    if found.get("version") != 1 or not isinstance(found.get("stages"), dict):
+    stages = found.get("stages")
+    if found.get("version") != 1 or not isinstance(stages, dict):
         raise PruneError(f"{path / JOURNAL} is of another version of Sentei")
-    return found["stages"]
+    if not all(isinstance(f, dict) for f in stages.values()) or (
+        stages and not {"inputs", "began"} <= stages.get("start", {}).keys()
+    ):
+        raise PruneError(f"{path / JOURNAL} is damaged; begin anew in another --out")
+    return stages
 
 
 def _json(path: Path, missing: str) -> Any:

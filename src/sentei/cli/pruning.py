@@ -32,7 +32,7 @@ from sentei.allocation.target import share_of
 from sentei.batches import batches, to_device
 from sentei.cli import show
 from sentei.cli.config import Config
-from sentei.cli.folder import ANSWERS, CONFIG, MODEL, Facts, Run, read_result
+from sentei.cli.folder import ANSWERS, CONFIG, MODEL, RESULT, Facts, Run, read_result
 from sentei.cli.opened import Opened, open_all, shapes
 from sentei.cli.team import team_of, world
 from sentei.graph.errors import PruneError, closest
@@ -125,7 +125,7 @@ def prune(
         run = mine[0] if mine else Run.following(told)
         run.team = team
         with run:
-            if "done" in run:
+            if "done" in run and (run.folder / RESULT).is_file():
                 return team.lead(lambda: read_result(out))
             try:
                 return _Work(run, report).go()
