@@ -43,6 +43,20 @@ def test_plan(model):
     assert widest(text) <= 80 and "Nothing was changed." in text
     found = json.loads(sentei("plan", model, "--input", "1x6", "-t", "params=50%", "--json"))
     assert found["after"]["params"] <= found["asked"]["params"] < found["before"]["params"]
+    text = sentei("plan", model, "--input", "1x6", "-t", "params=1M")
+    assert "The target holds already" in text
+
+
+def test_options_of_a_file_serve_every_command_that_opens_a_model(model, tmp_path):
+    data, file = model.replace(":net", ":data"), tmp_path / "options.yaml"
+    file.write_text(f"model: {model}\ndata: {data}\ntarget: {{macs: 0.5}}\n")
+    assert "Nothing was changed." in sentei("plan", "--config", file)
+    assert "2 groups can shrink" in sentei("inspect", "--config", file)
+    ratios = ("--ratios", "50", "-o", tmp_path)
+    assert "whole model:" in sentei("sensitivity", "--config", file, *ratios)
+    assert "which model?" in sentei("plan", "-t", "50%", code=1)
+    file.write_text(file.read_text() + "method: channel-l1\n")
+    assert "'channel-l1' decides while it runs" in sentei("plan", "--config", file, code=1)
 
 
 def test_sensitivity(model, tmp_path):

@@ -283,11 +283,11 @@ def prune_command(
     "device",
     "threads",
 )
-def plan_command(options: dict[str, Any], json_: Json = False) -> None:  # fmt: skip
+def plan_command(options: dict[str, Any], config: ConfigFile = None, json_: Json = False) -> None:
     """What a target would do to a model, without doing it."""
     from sentei.cli.planning import plan, plan_json, plan_table
 
-    result = plan(config_from(**options))
+    result = plan(config_from(config, **options))
     if json_:
         _json(plan_json(result))
     else:
@@ -313,12 +313,13 @@ def inspect_command(
         int, option("--levels", metavar="N", panel=RUN, default="2",
                     help="Levels of modules to show.")
     ] = 2,
+    config: ConfigFile = None,
     json_: Json = False,
 ) -> None:  # fmt: skip
     """What can be pruned in a model, what is pinned and why, and where its cost sits."""
     from sentei.cli.inspecting import inspect
 
-    found = inspect(config_from(**options), levels=levels)
+    found = inspect(config_from(config, **options), levels=levels)
     if json_:
         _json(found.to_json())
     else:
@@ -356,6 +357,7 @@ def sensitivity_command(
         int, option("--examples", metavar="N", panel=HOW, default="512",
                     help="Validation examples to judge by, at most.")
     ] = 512,
+    config: ConfigFile = None,
 ) -> None:  # fmt: skip
     """How much each group can lose: accuracy against the share removed, with a picture.
 
@@ -364,7 +366,7 @@ def sensitivity_command(
     """
     from sentei.cli.sensing import sense, sensitivity_table
 
-    found, picture = sense(config_from(**options), out, ratios=ratios, examples=examples)
+    found, picture = sense(config_from(config, **options), out, ratios=ratios, examples=examples)
     screen = show.console()
     show.put(screen, sensitivity_table(found))
     screen.print(f"\npicture: {picture}\nfigures: {picture.with_suffix('.json')}", soft_wrap=True)

@@ -85,7 +85,7 @@ class Inspection:
             ("where the cost sits", "parameters", "", "MACs", ""),
             [
                 (
-                    "  " * s.module.count(".") + show.elide(s.module, 44),
+                    "  " * s.module.count(".") + show.tail(s.module, 40 - 2 * s.module.count(".")),
                     show.short(s.params), show.percent(s.params, cost.params),
                     show.short(s.macs), show.percent(s.macs, cost.macs),
                 )
@@ -103,7 +103,7 @@ class Inspection:
         params, macs = carried(self.groups.costs.params), carried(self.groups.costs.macs)
         rows = [
             (
-                show.elide(g.name, 28), g.kind.replace("block width", "width"), str(g.size),
+                show.tail(g.name, 28), g.kind.replace("block width", "width"), str(g.size),
                 show.short(params.get(g.dim, 0)), show.short(macs.get(g.dim, 0)), _notes(g),
             )
             for g in self.groups.values()
@@ -126,7 +126,7 @@ class Inspection:
             yield ""
             yield show.table(
                 ("pinned", "because", "such as"),
-                [(str(len(names)), why, show.elide(names[0], 28)) for why, names in found[:10]],
+                [(str(len(names)), why, show.tail(names[0], 28)) for why, names in found[:10]],
                 right=(0,),
                 names=(1,),
             )

@@ -44,7 +44,7 @@ Trust = Annotated[
 
 OPTIONS: dict[str, Any] = {
     # -- what ---------------------------------------------------------------------------------
-    "model": Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL)],
+    "model": MaybeModel,
     "model_options": Annotated[
         list[str] | None,
         option("--set", "-s", metavar="NAME=VALUE", panel=WHAT,
@@ -285,12 +285,9 @@ def takes(*fields: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
             for name, p in inspect.signature(function).parameters.items()
             if name != "options"
         ]
-        kind, empty = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.empty
+        kind = inspect.Parameter.KEYWORD_ONLY
         shared = [
-            inspect.Parameter(
-                name, kind, default=empty if name == "model" else None, annotation=OPTIONS[name]
-            )
-            for name in fields
+            inspect.Parameter(name, kind, default=None, annotation=OPTIONS[name]) for name in fields
         ]
 
         def command(**given: Any) -> None:

@@ -11,6 +11,7 @@ from sentei.cli import show
 from sentei.cli.config import Config
 from sentei.cli.opened import open_all
 from sentei.cli.pruning import check, cut, facts_of
+from sentei.graph.errors import PruneError
 from sentei.prune import Result
 
 __all__ = ["plan", "plan_json", "plan_table"]
@@ -24,6 +25,11 @@ def plan(config: Config) -> Result:
     Raises:
         PruneError: the model or data cannot be had, or the target cannot be met; says what can.
     """
+    if config.method is not None:
+        raise PruneError(
+            f"method {config.method!r} decides while it runs; a plan is of --criterion and "
+            "--allocation"
+        )
     check(config)
     opened = open_all(config)
     return cut(config, opened, opened.model, config.budget, dry_run=True)

@@ -34,7 +34,7 @@ from sentei.cli import show
 from sentei.cli.config import Config
 from sentei.cli.folder import ANSWERS, CONFIG, MODEL, RESULT, Facts, Run, read_result
 from sentei.cli.opened import Opened, open_all, shapes
-from sentei.cli.team import team_of, world
+from sentei.cli.team import lonely, team_of, world
 from sentei.graph.errors import PruneError, closest
 from sentei.graph.history import history
 from sentei.graph.table import reasons
@@ -414,9 +414,14 @@ class _Work:
                 "data", f"{opened.data.name}: {train:,} to train on, {validation:,} to choose by, "
                 f"{test:,} to test on"
             )  # fmt: skip
-        for note in opened.notes:
-            if not note.startswith("validation:"):  # the counts say it
-                self.report.line("", note)
+        notes = [n for n in opened.notes if not n.startswith("validation:")]  # the counts say it
+        if lonely():
+            notes.append(
+                "accelerate launch has started one process of those it was asked for: give it "
+                "--multi_gpu (on CPUs, too), or use --processes"
+            )
+        for note in notes:
+            self.report.line("", note)
 
     def _start(self) -> None:
         """The weights everything starts from: built once, whatever the builder draws next time."""

@@ -17,7 +17,7 @@ from rich.table import Table
 from sentei.graph.table import elide, short
 
 __all__ = ["amount", "bar", "console", "data_size", "duration", "elide", "escape", "line",
-           "percent", "put", "reflow", "seconds", "short", "table", "task"]  # fmt: skip
+           "percent", "put", "reflow", "seconds", "short", "table", "tail", "task"]  # fmt: skip
 
 WIDTH = 80
 
@@ -26,6 +26,15 @@ def console(*, stderr: bool = False) -> Console:
     """A console of at most 80 columns; a narrower terminal keeps its width."""
     made = Console(stderr=stderr, highlight=False)
     return made if made.width <= WIDTH else Console(stderr=stderr, highlight=False, width=WIDTH)
+
+
+def tail(name: str, width: int) -> str:
+    """`name` in at most `width` characters; of many that begin alike, the ends tell them apart.
+
+    >>> tail("model.layers.11.self_attn.q_proj", 20)
+    '…11.self_attn.q_proj'
+    """
+    return name if len(name) <= width else f"…{name[len(name) - width + 1 :]}"
 
 
 def percent(part: float, whole: float) -> str:

@@ -31,7 +31,7 @@ from torch import nn
 from sentei.cli.config import Config
 from sentei.graph.errors import PruneError
 
-__all__ = ["Team", "end_with_launcher", "follows", "launch", "team_of", "world"]
+__all__ = ["Team", "end_with_launcher", "follows", "launch", "lonely", "team_of", "world"]
 
 T = TypeVar("T")
 Facts = Any
@@ -45,6 +45,15 @@ _LAUNCHER, _STOPPED = "SENTEI_LAUNCHER", 130
 def world() -> int:
     """How many processes the launcher has started; 1 without one."""
     return max(int(os.environ.get("WORLD_SIZE") or 1), 1)
+
+
+def lonely() -> bool:
+    """Whether `accelerate launch` was asked for several processes and has started one.
+
+    It does so on CPUs, unless it is given --multi_gpu.
+    """
+    asked = {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= os.environ.keys()
+    return asked and "WORLD_SIZE" not in os.environ
 
 
 def follows() -> bool:
