@@ -240,6 +240,54 @@ def test_channels_of_a_fourier_layer_go_and_those_left_stay_exact() -> None:
     assert model.weight.shape == (4, 3, 3, 2)
 
 
+class Positions(nn.Module):
+    """A table of positions that is longer than the example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(1, 16, 8))
+        self.stem, self.head = nn.Linear(3, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        table = self.table.squeeze(0).unsqueeze(0)
+        return self.head((self.stem(x) + table[:, : x.shape[1]]).relu())
+
+
+def test_rows_that_the_example_does_not_reach_stay_for_longer_inputs() -> None:
+    model, x = Positions().double(), torch.randn(2, 5, 3, dtype=torch.float64)
+    groups = analyze(model, x)
+    assert list(groups) == ["stem"]
+    reasons = {g.size: g.pinned for g in groups.pinned.values()}
+    assert reasons[11] == "a part that the captured pass does not read"
+    keep = {"stem": torch.tensor([1, 2, 5])}
+    want = zeroed(model, groups, keep)
+    remove(model, groups, keep, ((x,), {}))
+    longer = torch.randn(1, 16, 3, dtype=torch.float64)
+    torch.testing.assert_close(model(longer), want(longer), rtol=1e-9, atol=1e-12)
+
+
+class SparseGraph(nn.Module):
+    """Graph convolutions with the adjacency as a sparse matrix, as in the paper's own code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Parameter(torch.randn(6, 12)), nn.Parameter(torch.randn(12, 4))
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        x = torch.spmm(adjacency, torch.mm(x, self.first)).relu()
+        return torch.sparse.mm(adjacency, torch.mm(x, self.second))
+
+
+def test_sparse_inputs_are_recorded_and_rows_of_features_go() -> None:
+    torch.manual_seed(0)
+    model, x = SparseGraph().double(), torch.randn(9, 6, dtype=torch.float64)
+    adjacency = (torch.rand(9, 9, dtype=torch.float64) > 0.6).double().to_sparse()
+    result, groups = prune_half(model, (x, adjacency), {})
+    assert list(groups) == ["second"]
+    assert result.verification.passed
+    assert model.first.shape == (6, 6)
+
+
 def test_each_head_may_keep_other_channels() -> None:
     class Attention(nn.Module):
         def __init__(self) -> None:

@@ -115,6 +115,7 @@ def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
                 for axis in analysis.axes(value):
                     pin(axis, "model output")
         _pin_numbered(analysis, used)
+    _pin_unread(analysis)
     _pin_repeated(analysis)
     analysis.resolve()
     return analysis
@@ -286,6 +287,31 @@ def _pin_numbered(analysis: Analysis, used: set[int]) -> None:
     for value, axis, why in analysis.facts.numbered:
         if id(value) in used or id(value) in returned:
             pin(axis, why)
+
+
+def _pin_unread(analysis: Analysis) -> None:
+    """Pin the parts of parameters that were cut off and not read: a table of positions is as long
+    as the longest sequence, and the example may be shorter."""
+    from sentei.graph.fold import MOVES
+
+    pieces = {
+        dim
+        for axes in analysis.parameters.values()
+        for axis in axes
+        for part in getattr(resolve(axis), "parts", ())
+        for dim in dims(part)
+        if dim.pinned is None
+    }
+    if not pieces:
+        return
+    for tape in analysis.tapes:
+        for node in tape.nodes:
+            if node.operator not in MOVES:
+                for value in node.reads:
+                    for axis in analysis.axes(value):
+                        pieces.difference_update(dims(axis))
+    for dim in pieces:
+        pin(dim, "a part that the captured pass does not read")
 
 
 def _pin_repeated(analysis: Analysis) -> None:

@@ -722,7 +722,13 @@ def _is_float(tensor: Tensor) -> bool:
 
 
 def _plain(tensor: Tensor) -> bool:
-    return type(tensor) in (Tensor, nn.Parameter) and not tensor.is_meta and tensor.numel() > 0
+    """Does it have memory of its own, to be known by?"""
+    return (
+        type(tensor) in (Tensor, nn.Parameter)
+        and tensor.layout is torch.strided
+        and not tensor.is_meta
+        and tensor.numel() > 0
+    )
 
 
 def _storage_key(tensor: Tensor) -> Any:

@@ -23,9 +23,10 @@ from sentei.graph.axis import Axis, Dim, dims, note, pin, width
 from sentei.graph.rules.base import Scale
 from sentei.graph.tape import Node, Tape, Value, flatten
 
-__all__ = ["Fold", "factors", "folds"]
+__all__ = ["MOVES", "Fold", "factors", "folds"]
 
-_MOVES = {
+# Operators that only say anew where elements stand.
+MOVES = {
     "view", "reshape", "_unsafe_view", "unflatten", "flatten", "squeeze", "unsqueeze",
     "permute", "transpose", "t", "mT", "movedim", "unbind", "split", "split_with_sizes",
     "chunk", "select", "slice", "narrow", "contiguous", "clone", "swapaxes", "expand", "detach",
@@ -146,7 +147,7 @@ def _targets(graph: Graph, scale: Scale) -> list[Taken]:
     except Stuck:
         if scale.node.operator not in ("mul", "div"):
             raise
-        return absorb(graph, scale.node.outputs[0], scale.node, _MOVES)
+        return absorb(graph, scale.node.outputs[0], scale.node, MOVES)
 
 
 def _averages(
@@ -161,7 +162,7 @@ def _averages(
             continue
         try:
             graph = graphs[id(home[id(mean.node)])]
-            targets = absorb(graph, mean.value, mean.node, _MOVES)
+            targets = absorb(graph, mean.value, mean.node, MOVES)
             plans.append((Fold(mean.expr, tuple(targets)), free))
         except Stuck:
             failed |= free
@@ -318,7 +319,7 @@ class Graph:
             raise Stuck  # changed in place
         self.inside[id(value)] = value
         name = node.operator
-        if name in _MOVES or name in _PASSES:
+        if name in MOVES or name in _PASSES:
             tensors = [v for v in flatten(node.args) if isinstance(v, Value)]
             tensors = tensors[:1] if name not in ("cat", "stack") else tensors
             return [o for v in tensors for o in self._back(v, depth + 1)]
@@ -382,7 +383,7 @@ class Graph:
                         )
                 if sum(v is scale.value for v in used) > 1:
                     foreign.append(tracked[id(scale.value)])
-            elif node.operator in _MOVES:
+            elif node.operator in MOVES:
                 for value, tensor in self.move(node, tracked):
                     track(value, tensor, i)
             elif node.outputs and all(id(o) in tracked for o in node.outputs):
