@@ -80,6 +80,16 @@ def test_the_page_says_it_all(tmp_path, made):
                   "sentei.load(&quot;model&quot;)", "recover-1: 1.5000 → 0.3000"):  # fmt: skip
         assert words in page, words
     assert "src=" not in page and "http://" not in page and "https://" not in page
+    assert "trust" not in page.partition("Load and deploy")[2].partition("</section>")[0]
+
+
+def test_what_the_page_says_to_type_is_what_the_model_needs(tmp_path, made):
+    page = written(tmp_path, made | {"model": "/home/net.py:build"}).read_text()
+    for words in ("load(&quot;model&quot;, trust=True)", "verify . --trust", "onnx --trust"):
+        assert words in page
+    config = made["config"] | {"uniform": True}
+    page = written(tmp_path, made | {"model": "hf:/home/llama", "config": config}).read_text()
+    assert "sentei export . --to hf" in page
 
 
 def test_sections_without_figures_are_left_out(tmp_path, made):
@@ -124,4 +134,9 @@ def test_hovering_a_size_lights_its_group(tmp_path, made, browser):  # noqa: F81
     tab.keyboard.press("Enter")
     assert tab.locator(".cell.lit").count() >= 1
     assert "sizes in" in tab.locator("#told").inner_text()
+    long = made | {"model": "/home/" + "deep/" * 20 + "net.py:build"}
+    long["pinned"] = [{"because": "a reason", "groups": ["encoder." * 12 + "weight[2]"]}]
+    tab.set_viewport_size({"width": 420, "height": 800})
+    tab.goto(f"file://{written(tmp_path, long)}")
+    assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert errors == [] and all(u.startswith("file:") for u in requests)

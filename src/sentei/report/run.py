@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -146,10 +147,11 @@ def _budget(result: Facts) -> str:
         shown = "" if all(c["conclusive"] for c in checks) else (
             " (on some, the example does not show the removed units)"
         )  # fmt: skip
+        close = f"within {worst:.0e} (relative)" if worst else "to the last digit"
         words = (
             f"<p>After every surgery the smaller network was compared with the original whose "
-            f"removed units are silenced: equal within {worst:.0e} (relative), {len(checks)} "
-            f"time(s){shown}.</p>"
+            f"removed units are silenced: equal {close}"
+            f"{f', all {len(checks)} times' if len(checks) > 1 else ''}{shown}.</p>"
         )
     held = "".join(
         f"<li><code>{_(n)}</code> was left whole: {_(why)}</li>"
@@ -355,6 +357,7 @@ def _plot(title: str, losses: Sequence[float]) -> str:
     def y(v: float) -> float:
         return 8 + (top - v) / (top - low or 1) * (high - below - 8)
 
+    ends = [f"{v:.4f}" for v in (losses[0], *losses[1:][-1:])]
     points = " ".join(f"{x(i):.1f},{y(v):.1f}" for i, v in enumerate(losses))
     dots = "".join(
         f'<circle cx="{x(i):.1f}" cy="{y(v):.1f}" r="2.5">'
@@ -369,19 +372,26 @@ def _plot(title: str, losses: Sequence[float]) -> str:
         f'<text x="2" y="{y(low):.1f}">{low:.3g}</text>'
         f'<polyline points="{points}"/>{dots}<text x="{left}" y="{high - 4}">1</text>'
         f'<text x="{wide - 22}" y="{high - 4}">{len(losses)}</text></svg>'
-        f"<figcaption>{_(title)}: {losses[0]:.4f} → {losses[-1]:.4f}</figcaption></figure>"
+        f"<figcaption>{_(title)}: {' → '.join(ends)}</figcaption></figure>"
     )
 
 
 # -- use -----------------------------------------------------------------------------------------
 def _use(result: Facts) -> str:
+    config = result["config"]
+    # A model that a Python file builds is built by running that file.
+    runs_a_file = config.get("trust") or re.search(r"\.py:\w+$", result["model"])
+    also, trust = (", trust=True", " --trust") if runs_a_file else ("", "")
+    load = f'import sentei\n\nmodel = sentei.load("model"{also}).eval()   # in this folder'
     lines = [
-        ("In Python", 'import sentei\n\nmodel = sentei.load("model").eval()   # in this folder'),
-        ("ONNX", "sentei export . --to onnx"),
-        ("torch.export", "sentei export . --to pt2"),
-        ("Check that it still answers as it did", "sentei verify ."),
-        ("Prune it further", "sentei prune model --data … --target … --out …"),
+        ("In Python", load),
+        ("ONNX", f"sentei export . --to onnx{trust}"),
+        ("torch.export", f"sentei export . --to pt2{trust}"),
+        ("Check that it still answers as it did", f"sentei verify .{trust}"),
+        ("Prune it further", f"sentei prune model{trust} --data … --target … --out …"),
     ]
+    if result["model"].startswith("hf:") and config.get("uniform"):
+        lines.insert(1, ("As a Hugging Face folder", "sentei export . --to hf"))
     if result.get("masks"):
         lines.append(
             (
