@@ -38,7 +38,7 @@ def claims() -> str:
     rows = []
     for r in records:
         failed = [words for words, held in r["checks"].items() if not held]
-        rows.append([r["card"], r["statement"], r["outcome"], "; ".join(failed)])
+        rows.append([r["card"], r["statement"], r["outcome"], "; ".join(failed), r.get("why", "")])
     counts = {o: sum(r["outcome"] == o for r in records)
               for o in ("reproduced", "partly", "not reproduced")}  # fmt: skip
     words = ", ".join(f"{n} {o}" for o, n in counts.items() if n)
@@ -46,7 +46,7 @@ def claims() -> str:
         f"## What papers claim\n\n{len(records)} claims, run on small networks: {words}. "
         'Figures of each are on the <a href="map.html">map</a> and in '
         "`benchmarks/results/claims/`; `python -m benchmarks.claims --match CARD` runs one "
-        "again.\n\n" + table(["card", "claim", "here", "what did not hold"], rows)
+        "again.\n\n" + table(["card", "claim", "here", "what did not hold", "why, as far as is known"], rows)
     )
 
 

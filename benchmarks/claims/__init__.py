@@ -25,6 +25,7 @@ class Claim:
     run: seed -> figures by name (accuracies in points).
     checks: what must hold, in words -> a function of the means over seeds.
     seeds: how many seeds the claim speaks of.
+    why: what is known of the reason, where not all of it came out.
     """
 
     card: str
@@ -33,6 +34,7 @@ class Claim:
     run: Callable[[int], Figures] = field(repr=False)
     checks: Mapping[str, Callable[[Figures], bool]] = field(repr=False)
     seeds: int = 3
+    why: str = ""
 
 
 CLAIMS: dict[str, Claim] = {}
@@ -44,11 +46,12 @@ def claim(
     paper: str,
     checks: Mapping[str, Callable[[Figures], bool]],
     seeds: int = 3,
+    why: str = "",
 ) -> Callable[[Callable[[int], Figures]], Claim]:
     """Register the decorated function (seed -> figures) as the claim of a card."""
 
     def wrap(run: Callable[[int], Figures]) -> Claim:
-        made = CLAIMS[card] = Claim(card, statement, paper, run, checks, seeds)
+        made = CLAIMS[card] = Claim(card, statement, paper, run, checks, seeds, why)
         return made
 
     return wrap

@@ -43,6 +43,7 @@ def measure(claim: Claim, seeds: int) -> dict[str, Any]:
         "paper": claim.paper,
         "outcome": "reproduced" if held == len(checks) else "partly" if held else "not reproduced",
         "checks": checks,
+        "why": "" if held == len(checks) else claim.why,
         "figures": figures,
         "seeds": list(range(seeds)),
         "command": f"python -m benchmarks.claims --match {claim.card} --seeds {seeds}",
@@ -65,6 +66,8 @@ def show(console: Console, record: dict[str, Any]) -> None:
     console.print(table)
     for words, held in record["checks"].items():
         console.print(f"  {'holds' if held else 'DOES NOT HOLD'}: {words}", highlight=False)
+    if record["why"]:
+        console.print(f"  {record['why']}", highlight=False)
     console.print(f"  {record['outcome']} ({record['seconds']} s)", highlight=False)
 
 

@@ -23,6 +23,9 @@ RECIPE = Recipe(epochs=20, lr=0.1)
             f["50 signed-constant 0.5"] >= f["50 as-is 0.5"] + 3
         ),
     },
+    why="The narrow network with its own weights does better here than in the card's "
+    "calibration (90.9), so that both gaps are smaller than asked by less than a point. "
+    "The order, and the level of the wide network, are as in the paper.",
 )
 def c5(seed: int) -> dict[str, float]:
     figures = {"untrained, 300": accuracy(mlp(seed, WIDE))}

@@ -133,6 +133,18 @@ def test_what_is_frozen_is_not_trained_by_tangent_transfer():
     assert torch.equal(model[0].bias, before["0.bias"])
 
 
+@pytest.mark.parametrize("name", ["grasp", "l-obs", "ntk-sap", "obs", "synflow", "woodfisher"])
+def test_types_modes_and_statistics_are_put_back(name):
+    model = network(norm=True).eval()
+    before = {n: (t.dtype, id(t)) for n, t in model.state_dict(keep_vars=True).items()}
+    pruned(name, model, toy(), training=NONE, tuning=NONE)
+    assert {n: (t.dtype, id(t)) for n, t in model.state_dict(keep_vars=True).items()} == before
+    assert not any(m.training for m in model.modules())
+    assert all(p.requires_grad for p in model.parameters())
+    assert model[1].running_mean.count_nonzero() == 0 and (model[1].running_var == 1).all()
+    model(toy()[0])
+
+
 @pytest.mark.parametrize("name", ["synflow", "ntk-sap"])
 def test_what_needs_no_data_gives_masks_without_any(name):
     model = network()

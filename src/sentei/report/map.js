@@ -35,7 +35,8 @@ function show(id, move) {
     row('card', esc(m.card || '')) + row('code', `<code>${esc(m.file)}</code>`) + `</table><pre>${esc(m.text)}</pre>`;
   for (const c of m.claims) {
     out += `<h3>Claim: ${esc(c.outcome)}</h3><p>${esc(c.statement)}.</p><p><small>Paper: ${esc(c.paper)}</small></p><ul>` +
-      Object.entries(c.checks).map(([w, held]) => `<li>${held ? 'holds' : '<strong>does not hold</strong>'}: ${esc(w)}</li>`).join('') + '</ul><table>' +
+      Object.entries(c.checks).map(([w, held]) => `<li>${held ? 'holds' : '<strong>does not hold</strong>'}: ${esc(w)}</li>`).join('') + '</ul>' +
+      (c.why ? `<p>${esc(c.why)}</p>` : '') + '<table>' +
       Object.entries(c.figures).map(([n, f]) => row(esc(n), f[0].toPrecision(3) + ' ± ' + f[1].toPrecision(2))).join('') +
       `</table><p><small>seeds ${c.seeds.join(', ')}; <code>${esc(c.command)}</code></small></p>`;
   }

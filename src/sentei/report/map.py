@@ -200,6 +200,7 @@ def _facts(
                 "paper": c["paper"],
                 "outcome": c["outcome"],
                 "checks": c["checks"],
+                "why": c.get("why", ""),
                 "command": c["command"],
                 "seeds": c["seeds"],
                 "figures": {n: [f["mean"], f["std"]] for n, f in c["figures"].items()},

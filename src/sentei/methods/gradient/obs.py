@@ -141,14 +141,16 @@ def _write(trained: dict[str, Any], theta: Tensor) -> None:
 def _double(setting: Setting) -> Iterator[Evidence]:
     """The evidence with model and inputs in float64; the model's own type on leaving."""
     model = unwrap(setting.model)
-    types = {t: t.dtype for t in [*model.parameters(), *model.buffers()]}
+    # In place: `model.double()` makes new buffers, and the old ones would be given back in vain.
+    types = {t: t.dtype for t in [*model.parameters(), *model.buffers()] if t.is_floating_point()}
 
     def wide(leaf: Any) -> Any:
         return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
     data = [pytree.tree_map(wide, b) for b in setting.examples(setting.calibration)]
     try:
-        model.double()
+        for tensor in types:
+            tensor.data = tensor.data.double()
         yield setting.evidence(data)
     finally:
         for tensor, dtype in types.items():
