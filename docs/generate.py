@@ -46,7 +46,8 @@ def claims() -> str:
         f"## What papers claim\n\n{len(records)} claims, run on small networks: {words}. "
         'Figures of each are on the <a href="map.html">map</a> and in '
         "`benchmarks/results/claims/`; `python -m benchmarks.claims --match CARD` runs one "
-        "again.\n\n" + table(["card", "claim", "here", "what did not hold", "why, as far as is known"], rows)
+        "again.\n\n"
+        + table(["card", "claim", "here", "what did not hold", "why, as far as is known"], rows)
     )
 
 
