@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from ._hf import TARGET_LENGTH, TEXT, add, tokens
+from ._hf import TARGET_LENGTH, TEXT, VOCAB, add, tokens
 
 
 def encoder_inputs(model: PreTrainedModel) -> dict[str, Any]:
@@ -34,6 +34,20 @@ def seq2seq_inputs(model: PreTrainedModel) -> dict[str, Any]:
 
 
 Specs = list[tuple[str, str, dict[str, Any]]]
+
+_MOE = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 44}
+_LOCAL = {"num_local_experts": 8, "num_experts_per_tok": 2}
+_ROUTED = {
+    "n_routed_experts": 8, "n_shared_experts": 2, "num_experts_per_tok": 3,
+    "moe_intermediate_size": 44, "first_k_dense_replace": 1, "n_group": 4, "topk_group": 2,
+}
+_MLA = {
+    "num_key_value_heads": 6, "kv_lora_rank": 28, "q_lora_rank": 36, "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 14, "v_head_dim": 18,
+}
+_INDEXER = {"index_topk": 6, "index_head_dim": 24, "index_n_heads": 4}
+_LAYER_MLPS = {"mlp_layer_types": ["dense", "sparse"]}
+_KINDS = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8}
 
 ENCODERS: Specs = [
     ("bert", "BertForSequenceClassification", {}),
@@ -94,6 +108,15 @@ ENCODERS: Specs = [
     ("canine", "CanineForSequenceClassification", {
         "local_transformer_stride": 16, "num_hash_buckets": 60}),
     ("dpr", "DPRQuestionEncoder", {}),
+    ("dpr-reader", "DPRReader", {}),
+    ("bert-generation-decoder", "BertGenerationDecoder", {"is_decoder": True}),
+    ("jina-embeddings-v3", "JinaEmbeddingsV3ForSequenceClassification", {}),
+    ("esmc", "EsmcForSequenceClassification", {"num_key_value_heads": 6, "head_dim": 16}),
+    ("ultrabert", "UltrabertForSequenceClassification", _KINDS),
+    ("openai-privacy-filter", "OpenAIPrivacyFilterForTokenClassification", {
+        "num_local_experts": 8, "num_experts_per_tok": 2, "sliding_window": 4}),
+    ("neomme", "NeoMMEForMaskedLM", _KINDS | {
+        "embedding_rank": 28, "head_dim": 16}),
     ("perceiver", "PerceiverForSequenceClassification", {
         "num_latents": 10, "d_latents": 56, "d_model": 96, "num_blocks": 1,
         "num_self_attends_per_block": 2, "num_self_attention_heads": 4,
@@ -116,18 +139,6 @@ SPARSE_ENCODERS: Specs = [
         "lsh_attn_chunk_length": 16, "local_attn_chunk_length": 8,
         "max_position_embeddings": 64, "is_decoder": False, "hash_seed": 0}),
 ]
-
-_MOE = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 44}
-_LOCAL = {"num_local_experts": 8, "num_experts_per_tok": 2}
-_ROUTED = {
-    "n_routed_experts": 8, "n_shared_experts": 2, "num_experts_per_tok": 3,
-    "moe_intermediate_size": 44, "first_k_dense_replace": 1, "n_group": 4, "topk_group": 2,
-}
-_MLA = {
-    "num_key_value_heads": 6, "kv_lora_rank": 28, "q_lora_rank": 36, "qk_rope_head_dim": 8,
-    "qk_nope_head_dim": 14, "v_head_dim": 18,
-}
-_KINDS = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8}
 
 DECODERS: Specs = [
     ("gpt2", "GPT2LMHeadModel", {"n_inner": 112}),
@@ -237,6 +248,70 @@ DECODERS: Specs = [
         "dim_head": 20, "dim_ff": 112, "position_bias_num_buckets": 10,
         "position_bias_max_distance": 60, "prompt_types": 3, "prompt_length": 4,
         "segment_types": 9}),
+    ("ministral3", "Ministral3ForCausalLM", {
+        "rope_parameters": {
+            "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "mscale": 1.0,
+            "mscale_all_dim": 1.0, "beta_fast": 32.0, "beta_slow": 1.0, "llama_4_scaling_beta": 0.1,
+            "original_max_position_embeddings": 16}}),
+    ("mistral4", "Mistral4ForCausalLM", _MLA | _ROUTED | {
+        "first_k_dense_replace": 1,
+        "rope_parameters": {
+            "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "mscale": 1.0,
+            "mscale_all_dim": 1.0, "beta_fast": 32.0, "beta_slow": 1.0, "llama_4_scaling_beta": 0.1,
+            "original_max_position_embeddings": 16}}),
+    ("cwm", "CwmForCausalLM", _KINDS),
+    ("cohere2-moe", "Cohere2MoeForCausalLM", _KINDS | {
+        "num_experts": 8, "num_experts_per_tok": 2, "num_shared_experts": 2}),
+    ("deepseek-v32", "DeepseekV32ForCausalLM", _MLA | _ROUTED | _INDEXER | _LAYER_MLPS),
+    ("deepseek-v4", "DeepseekV4ForCausalLM", {
+        "num_key_value_heads": 1, "q_lora_rank": 36, "n_routed_experts": 8, "n_shared_experts": 2,
+        "num_experts_per_tok": 3, "moe_intermediate_size": 44, "hc_mult": 3,
+        "hc_sinkhorn_iters": 3, "sliding_window": 8, "o_groups": 2, "o_lora_rank": 22,
+        "index_n_heads": 4, "index_head_dim": 24, "index_topk": 4, "num_nextn_predict_layers": 0}),
+    ("exaone-moe", "ExaoneMoeForCausalLM", _KINDS | _MOE | _LAYER_MLPS | {
+        "num_shared_experts": 2, "n_group": 4, "topk_group": 2}),
+    ("flint", "FlintForCausalLM", _KINDS | _MOE | {"shared_expert_intermediate_size": 56}),
+    ("glm4-moe-lite", "Glm4MoeLiteForCausalLM", _MLA | _ROUTED | _LAYER_MLPS),
+    ("glm-moe-dsa", "GlmMoeDsaForCausalLM", _MLA | _ROUTED | _INDEXER | _LAYER_MLPS),
+    ("granite-swa", "GraniteSWAForCausalLM", _KINDS | {
+        "embedding_multiplier": 1.5, "residual_multiplier": 0.7, "logits_scaling": 2.0,
+        "attention_multiplier": 0.2}),
+    ("granitemoe-swa", "GraniteMoeSWAForCausalLM", _KINDS | _LOCAL | {
+        "shared_intermediate_size": 56}),
+    ("hrm-text", "HrmTextForCausalLM", {"num_layers_per_stack": 1}),
+    ("hy-v3", "HYV3ForCausalLM", _MOE | _LAYER_MLPS | {"num_shared_experts": 2}),
+    ("hy-v4", "HYV4ForCausalLM", _MLA | _ROUTED | _INDEXER | _LAYER_MLPS | {
+        "hc_mult": 3, "head_dim": 22}),
+    ("jais2", "Jais2ForCausalLM", {}),
+    ("laguna", "LagunaForCausalLM", _KINDS | _MOE | _LAYER_MLPS | {
+        "shared_expert_intermediate_size": 56}),
+    ("mellum", "MellumForCausalLM", _KINDS | _MOE | _LAYER_MLPS),
+    ("mimo-v2-flash", "MiMoV2FlashForCausalLM", _KINDS | _ROUTED | _LAYER_MLPS | {
+        "v_head_dim": 14, "num_key_value_heads": 3}),
+    ("axk1", "AXK1ForCausalLM", _MLA | _ROUTED | _LAYER_MLPS),
+    ("axk2", "AXK2ForCausalLM", _MLA | _ROUTED | _INDEXER | _LAYER_MLPS | {"gated_norm_rank": 10}),
+    ("solar-open", "SolarOpenForCausalLM", _ROUTED),
+    ("youtu", "YoutuForCausalLM", _MLA),
+    ("zaya", "ZayaForCausalLM", _MOE | {
+        "num_experts_per_tok": 1, "router_hidden_size": 26}),
+    ("hyperclovax", "HyperCLOVAXForCausalLM", {
+        "embedding_multiplier": 1.5, "residual_multiplier": 0.7, "logits_scaling": 2.0}),
+    ("dory", "DoryForCausalLM", {
+        "num_hidden_layers": 4, "sliding_window": 8, "n_input_layers": 1, "n_output_layers": 1}),
+    ("kolibri1", "Kolibri1ForCausalLM", _KINDS | _MOE | {"shared_expert_intermediate_size": 56}),
+    ("inkling", "InklingForCausalLM", _ROUTED | {
+        "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 22,
+        "sliding_window_size": 8, "d_rel": 10, "rel_extent": 30}),
+    ("inkling2", "Inkling2ForCausalLM", {
+        "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 22,
+        "sliding_window_size": 8, "d_rel": 10, "rel_extent": 30, "n_routed_experts": 8,
+        "num_experts_per_tok": 3, "moe_intermediate_size": 44, "n_layers_per_attn_res_block": 1,
+        "unpadded_vocab_size": VOCAB}),
+    ("beam", "BeamForCausalLM", _KINDS | _MOE | _LAYER_MLPS | {"n_group": 4, "topk_group": 2}),
+    ("minimax-m3", "MiniMaxM3VLForCausalLM", _LOCAL | {
+        "dense_intermediate_size": 76, "shared_intermediate_size": 56, "rotary_dim": 8,
+        "index_n_heads": 2, "index_head_dim": 22, "index_block_size": 4, "index_topk_blocks": 2}),
+    ("apertus1p5", "Apertus1p5TextForCausalLM", {}),
 ]
 
 HYBRIDS: Specs = [
@@ -297,6 +372,28 @@ HYBRIDS: Specs = [
     ("kimi-linear", "KimiLinearForCausalLM", _MLA | _LOCAL | {
         "layer_types": ["linear_attention", "full_attention"], "moe_intermediate_size": 44,
         "mlp_layer_types": ["dense", "sparse"], "linear_head_dim": 18, "linear_num_heads": 4}),
+    ("qwen3-5-moe", "Qwen3_5MoeForCausalLM", _MOE | {
+        "shared_expert_intermediate_size": 56,
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_key_head_dim": 14, "linear_value_head_dim": 18, "linear_num_key_heads": 3,
+        "linear_num_value_heads": 6}),
+    ("lara-mini", "LaraMiniForCausalLM", _MOE | {
+        "shared_expert_intermediate_size": 56,
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_key_head_dim": 14, "linear_value_head_dim": 18, "linear_num_key_heads": 3,
+        "linear_num_value_heads": 6}),
+    ("bailing-hybrid", "BailingHybridForCausalLM", _MLA | {
+        "layer_types": ["linear_attention", "full_attention"], "num_local_experts": 8,
+        "num_experts_per_tok": 3, "moe_intermediate_size": 44, "n_group": 4, "topk_group": 2,
+        "first_k_dense_replace": 1, "n_shared_experts": 2, "num_mtp_layers": 0}),
+    ("lfm3", "Lfm3ForCausalLM", {"layer_types": ["conv", "full_attention"], "conv_L_cache": 4}),
+    ("qwen4-exp", "Qwen4ExpForCausalLM", _MOE | {
+        "shared_expert_intermediate_size": 56, "hc_count": 3, "hc_lowrank": 14,
+        "indexer_n_heads": 4, "indexer_kv_heads": 1, "indexer_head_dim": 22, "indexer_budget": 8,
+        "indexer_compress_ratio": 4,
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_key_head_dim": 14, "linear_value_head_dim": 18, "linear_num_key_heads": 3,
+        "linear_num_value_heads": 6}),
 ]
 
 _BART = {

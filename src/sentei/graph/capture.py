@@ -26,6 +26,7 @@ import random
 import sys
 import types
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
@@ -841,7 +842,8 @@ def _restored(
 
 
 def _contents(state: dict[str, Any]) -> list[tuple[Any, Any]]:
-    return [(v, v.copy()) for v in state.values() if type(v) in (dict, list, set)]
+    kinds = (dict, list, set, OrderedDict)  # the last: hooks, which a pass may install
+    return [(v, v.copy() if v else ()) for v in state.values() if type(v) in kinds]
 
 
 def _seed(seed: int, modules: Sequence[tuple[str, nn.Module]]) -> None:
