@@ -469,7 +469,9 @@ def test_cut_outside(k: int) -> None:
         cut(Dim(4), k)
 
 
-@pytest.mark.parametrize("k, words", [(3, "4 positions into 3"), (0, "into 0"), (-2, "into -2")])
+@pytest.mark.parametrize(
+    "k, words", [(3, "4 positions do not go into 3"), (0, "into 0"), (-2, "into -2")]
+)
 def test_factor_that_does_not_divide(k: int, words: str) -> None:
     with pytest.raises(Misaligned, match=words):
         factor(Dim(4), k)

@@ -960,3 +960,38 @@ def test_functions_that_remember_their_answers_are_asked_anew() -> None:
     assert model.heads == 1
     assert model(torch.randn(1, 4, 7)).shape == (1, 4, 2)
     assert all(type(n) is int for n in halves(8))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_compiled_parts_are_cut_and_put_back_like_others(monkeypatch) -> None:
+    parts = nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)
+    model, x = torch.jit.script(nn.Sequential(*parts)).eval(), torch.randn(4, 5)
+    groups, want = analyze(model, x), model(x)
+    monkeypatch.setattr("sentei.graph.surgery._dry_run", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        remove(model, groups, {"0": torch.tensor([0, 2, 3])}, ((x,), {}))
+    assert torch.equal(model(x), want)
+    monkeypatch.undo()
+    assert remove(model, groups, {"0": torch.tensor([0, 2, 3])}, ((x,), {})).verification.passed
+    assert [tuple(t.shape) for t in model.buffers()][:2] == [(3,), (3,)]
+    model(x).sum().backward()
+
+
+class Choosy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.wide = nn.Linear(3, 8), nn.Linear(8, 8)
+        self.narrow, self.head = nn.Linear(8, 4), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        if x.shape[-1] == 8:
+            x = x + self.wide(x)
+        return self.head(self.narrow(x))
+
+
+def test_a_branch_taken_on_a_width_is_named() -> None:
+    model, x = Choosy(), torch.randn(2, 3)
+    with pytest.raises(Mismatch, match="another branch: it now runs narrow where it ran wide"):
+        remove(model, analyze(model, x), {"stem": torch.arange(6)}, ((x,), {}))
+    assert model.stem.out_features == 8

@@ -627,3 +627,28 @@ def test_an_encoder_without_a_branch_of_its_first_layer_still_takes_padding():
     with torch.no_grad():
         assert model(**call).shape == x.shape
     assert model(**call).shape == x.shape
+
+
+class Inline(nn.Module):
+    """Attention written out in the forward: what feeds a deleted branch still runs, on zeros."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm, self.head = nn.Linear(5, 12), nn.LayerNorm(12), nn.Linear(12, 2)
+        self.qkv, self.out = nn.Linear(12, 36), nn.Linear(12, 12)
+
+    def forward(self, x):
+        x = self.stem(x)
+        b, n, c = x.shape
+        q, k, v = self.qkv(self.norm(x)).view(b, n, 3, 3, c // 3).permute(2, 0, 3, 1, 4)
+        y = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+        return self.head(x + self.out(y.reshape(b, n, c)))
+
+
+def test_a_network_without_a_branch_can_be_pruned_on():
+    model, x = Inline().eval(), torch.randn(2, 4, 5)
+    delete_layer(model, "out", x)
+    result = sentei.prune(model, x, target=sentei.Target(width=0.5))
+    assert result.verification.passed
+    assert model.stem.out_features == 6
+    assert model(torch.randn(1, 7, 5)).shape == (1, 7, 2)

@@ -702,6 +702,9 @@ SHAPES = [
     row(aten.slice, f(2, 7), 1, 2, -3, free=4),
     row(aten.slice, f(2, 7), 1, -4, -3, free=3),
     row(aten.slice, f(2, 7), 1, 0, 9223372036854775807, 2, free=1),
+    row(aten.slice, f(2, 8), 1, 1, 9223372036854775807, 2, free=2),
+    row(aten.slice, f(2, 8), 1, 2, 9223372036854775807, 2, free=1),
+    row(aten.slice, f(2, 8), 1, 0, 6, 2, free=1),
     row(aten.slice, f(2, 7), 0, 0, 2, free=2),
     row(aten.slice_copy, f(2, 7), 1, 0, 3, free=3),
     row(aten.narrow, f(2, 7), 1, 2, 3, free=4),
@@ -745,7 +748,7 @@ SHAPES = [
     row(aten.col2im, f(2, 12, 9), [4, 4], [2, 2], [1, 1], [0, 0], [1, 1], free=2),
     row(aten.meshgrid, [f(2), f(3)], indexing="ij"),
     row(aten.meshgrid, [f(2), f(3)]),
-    row(aten.broadcast_tensors, [f(2, 1), f(3)]),
+    row(aten.broadcast_tensors, [f(2, 1), f(3)], free=2),
     row(aten.cartesian_prod, [f(2), f(3)]),
     row(aten.combinations, f(4)),
     row(aten.atleast_1d, f(3)),
@@ -753,6 +756,29 @@ SHAPES = [
     row(aten.atleast_3d, f(3, 2)),
     row(aten.view_as_complex, f(3, 2), free=1),
     row(aten.view_as_real, c(3, 2), free=2),
+]
+
+LOSSES = [
+    row(aten.cross_entropy_loss, f(4, 3), i(3, 4)),
+    row(aten.nll_loss, f(4, 3), i(3, 4)),
+    row(aten.nll_loss_nd, f(4, 3), i(3, 4)),
+    row(aten.nll_loss2d, f(2, 3, 4, 4), i(3, 2, 4, 4)),
+    row(aten.ctc_loss, f(5, 2, 3), i(2, 2, 2), [5, 5], [2, 2]),
+    row(aten.binary_cross_entropy, u(4, 3), u(4, 3)),
+    row(aten.binary_cross_entropy_with_logits, f(4, 3), u(4, 3)),
+    row(aten.kl_div, f(4, 3), u(4, 3)),
+    row(aten.mse_loss, f(4, 3), f(4, 3)),
+    row(aten.l1_loss, f(4, 3), f(4, 3)),
+    row(aten.smooth_l1_loss, f(4, 3), f(4, 3)),
+    row(aten.huber_loss, f(4, 3), f(4, 3)),
+    row(aten.soft_margin_loss, f(4, 3), f(4, 3)),
+    row(aten.multi_margin_loss, f(4, 3), i(3, 4)),
+    row(aten.multilabel_margin_loss, f(4, 3), i(3, 4, 3)),
+    row(aten.poisson_nll_loss, f(4, 3), p(4, 3), True, False, 1e-8, 1),
+    row(aten.triplet_margin_loss, f(4, 3), f(4, 3), f(4, 3)),
+    row(aten.cosine_embedding_loss, f(4, 3), f(4, 3), n(4)),
+    row(aten.hinge_embedding_loss, f(4, 3), f(4, 3)),
+    row(aten.margin_ranking_loss, f(4), f(4), f(4)),
 ]
 
 FOURIER = [
@@ -1093,8 +1119,8 @@ POINTWISE = [
 ]
 
 TABLE = [
-    *CONTRACTIONS, *CONVOLUTIONS, *NORMS, *REDUCTIONS, *SHAPES, *FOURIER, *INDEXING, *SPACE,
-    *SEQUENCES, *CREATION, *POINTWISE,
+    *CONTRACTIONS, *CONVOLUTIONS, *NORMS, *REDUCTIONS, *SHAPES, *LOSSES, *FOURIER, *INDEXING,
+    *SPACE, *SEQUENCES, *CREATION, *POINTWISE,
 ]  # fmt: skip
 
 

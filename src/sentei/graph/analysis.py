@@ -174,7 +174,8 @@ def _apply(analysis: Analysis, node: Node) -> None:
         return traced(x)
 
     args = tuple([number(a) for a in node.args])
-    kwargs = {k: traced(v) for k, v in node.kwargs.items()} if node.kwargs else {}
+    # Where the answer is written to (`out=`) is what comes out.
+    kwargs = {k: traced(v) for k, v in node.kwargs.items() if k != "out"} if node.kwargs else {}
     function = analysis.rule(node.op)
     try:
         if function is not None:

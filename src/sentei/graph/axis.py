@@ -289,7 +289,7 @@ def factor(axis: Axis, k: int) -> tuple[Axis, Axis]:
     axis = resolve(axis)
     n = axis.size
     if k <= 0 or n % k:
-        raise Misaligned(f"cannot factor {n} positions into {k} × {n / k if k else 0:g}")
+        raise Misaligned(f"{n} positions do not go into {k} equal parts")
     m = n // k
     if m == 1:
         return axis, Fixed(1)

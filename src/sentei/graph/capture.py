@@ -799,6 +799,8 @@ def _restored(
     if modules is None:
         modules = named_modules(model)
     states = [(m, type(m), dict(vars(m)), _contents(vars(m))) for _, m in modules]
+    # What `torch.jit` compiled keeps its flags elsewhere.
+    flags = [(m, m.training) for _, m in modules if isinstance(m, torch.jit.ScriptModule)]
     saved = [
         (b, b.detach().clone())
         for _, module in modules
@@ -833,6 +835,8 @@ def _restored(
                     container.update(items) if isinstance(container, (dict, set)) else (
                         container.extend(items)
                     )
+            for module, flag in flags:
+                module.training = flag
             _restore_configs()
             with torch.no_grad():
                 for buffer, before in saved:

@@ -257,10 +257,10 @@ def apply(model: nn.Module, surgery: Surgery, transaction: _Transaction | None =
     for name in {**surgery.scaled, **surgery.kept}:
         if name not in tensors:
             raise PruneError(f"the model has no tensor {name!r}")
-        tensor = tensors[name][1]
+        origin, tensor = tensors[name]
         positions = surgery.kept.get(name, {})
         new[id(tensor)] = surgery._shrunk(name, tensor.detach())
-        if isinstance(tensor, nn.Parameter):
+        if origin == "parameter":  # a plain tensor where the module is compiled by `torch.jit`
             if transaction is not None:
                 transaction.slice_state(tensor, positions)
             gradient = tensor.grad
@@ -269,13 +269,16 @@ def apply(model: nn.Module, surgery: Surgery, transaction: _Transaction | None =
                 tensor.grad = _select(gradient, positions)
     for module in model.modules():
         for store in (module._buffers, vars(module)):
-            for key, value in store.items():
+            for key, value in list(store.items()):
                 if (
                     isinstance(value, Tensor)
                     and not isinstance(value, nn.Parameter)
                     and id(value) in new
                 ):
-                    store[key] = new[id(value)]
+                    if isinstance(module, torch.jit.ScriptModule):
+                        setattr(module, key, new[id(value)])
+                    else:
+                        store[key] = new[id(value)]
     for where, number in surgery.attributes.items():
         if where.module or where.path:
             write_attribute(model, where, number)
@@ -285,7 +288,7 @@ def apply(model: nn.Module, surgery: Surgery, transaction: _Transaction | None =
                 vars(module)[attribute] = size
 
 
-def renew(parameter: nn.Parameter, data: Tensor) -> None:
+def renew(parameter: Tensor, data: Tensor) -> None:
     """Give a parameter other data, of another shape maybe, without a gradient.
 
     While anything of an earlier graph lives (the last loss, a DDP wrapper), autograd keeps the node
@@ -324,7 +327,7 @@ class _Transaction:
     def commit(self) -> None:
         self.committed = True
 
-    def slice_state(self, parameter: nn.Parameter, positions: Mapping[int, Tensor]) -> None:
+    def slice_state(self, parameter: Tensor, positions: Mapping[int, Tensor]) -> None:
         if self.optimizer is None:
             return
         state = self.optimizer.state.get(parameter)
@@ -339,6 +342,10 @@ class _Transaction:
             renew(parameter, data)
             parameter.grad = gradient
         for module, kind, state, buffers in self.modules:
+            if isinstance(module, torch.jit.ScriptModule):
+                for name, buffer in buffers.items():
+                    setattr(module, name, buffer)  # all that surgery changes in compiled code
+                continue
             if type(module) is not kind:
                 module.__class__ = kind
             vars(module).clear()
@@ -351,9 +358,7 @@ class _Transaction:
             live.update(before)
 
 
-def _follow(
-    key: str, value: Tensor, parameter: nn.Parameter, positions: Mapping[int, Tensor]
-) -> Tensor:
+def _follow(key: str, value: Tensor, parameter: Tensor, positions: Mapping[int, Tensor]) -> Tensor:
     """A tensor that an optimiser holds for a parameter, as surgery leaves it.
 
     Where rows keep other units and the tensor is a sum over the rows, the k-th units of all rows
@@ -369,7 +374,7 @@ def _follow(
 
 
 def _positions_of(
-    key: str, value: Tensor, parameter: nn.Parameter, positions: Mapping[int, Tensor]
+    key: str, value: Tensor, parameter: Tensor, positions: Mapping[int, Tensor]
 ) -> tuple[dict[int, Tensor], bool]:
     """The positions to keep of a tensor that an optimiser holds for a parameter; does it have the
     parameter's rows?
@@ -496,10 +501,14 @@ def _check(
         for a, b in zip(old.outputs, new.outputs, strict=False):
             expected = tuple(width(axis, count) for axis in analysis.axes(a))
             if expected != b.shape:
-                raise Mismatch(
-                    f"{old.name}{where} should give {list(expected)} and gives {list(b.shape)}",
-                    _suspects(analysis, masks, old),
-                )
+                what = f"{old.name}{where} should give {list(expected)} and gives {list(b.shape)}"
+                if old.module != new.module:
+                    what = (
+                        "the code looks at a width and takes another branch: it now runs "
+                        f"{new.module or 'the model itself'} where it ran "
+                        f"{old.module or 'the model itself'}"
+                    )
+                raise Mismatch(what, _suspects(analysis, masks, old))
         changed = [] if id(old) in expected_numbers else _changed_numbers(old, new)
         if changed:
             kind = _OtherNumber if not before.abstract or _compares(old) else Mismatch

@@ -185,13 +185,17 @@ def solve(
     Args:
         axes: the axes of a traced value.
         attributes: key -> integer as captured.
-        relevant: the dims that parameters carry; equations about others are no restriction.
+        relevant: the dims that parameters carry; equations about others are no restriction, but for
+            those that follow one of these (scratch tensors of a parameter's width).
     """
+    relevant = set(relevant)
     while True:
         before = sum(dim.pinned is not None for dim in relevant)
         solution = _Solver(facts, axes, attributes, relevant).run()
-        if sum(dim.pinned is not None for dim in relevant) == before:
+        followers = {d for tied in solution.classes for d in tied} - relevant
+        if not followers and sum(dim.pinned is not None for dim in relevant) == before:
             return solution
+        relevant |= followers
 
 
 class _Solver:

@@ -7,6 +7,7 @@ from sentei.graph.rules import (
     create,
     fourier,
     index,
+    losses,
     norm,
     sequence,
     shape,
@@ -31,4 +32,4 @@ __all__ = [
     "recording", "rule", "same",
 ]  # fmt: skip
 
-_ = (contraction, create, fourier, index, norm, sequence, shape, spatial)
+_ = (contraction, create, fourier, index, losses, norm, sequence, shape, spatial)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from sentei.graph.axis import concat
 from sentei.graph.rules.base import (
     Traced,
     aten,
+    broadcast,
     cut,
     data,
     factor,
@@ -324,6 +327,11 @@ def _(x: Traced, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1
             need(end, axis)
         return x.axes
     if step != 1:
+        if 0 <= first < step and last == n and n % step == 0:
+            # One of each run of `step`: of pairs the first, say, as interleaved rotations do.
+            runs, within = factor(axis, n // step)
+            pin(within, "a slice takes every other position")
+            return _replaced(x, dim, resolve(runs))
         pin(axis, "a slice takes every other position")
         return _replaced(x, dim, None)
     left, rest = cut(axis, first)
@@ -478,9 +486,15 @@ def _(x: Traced, size: Any, kernel: list[int], *_: Any) -> Any:
     return [*x.axes[:-2], channels, None, None]
 
 
-@rule(aten.meshgrid, aten.broadcast_tensors, aten.cartesian_prod, aten.combinations)
+@rule(aten.meshgrid, aten.cartesian_prod, aten.combinations)
 def _(*tensors: Any, **_: Any) -> Any:
     return None
+
+
+@rule(aten.broadcast_tensors)
+def _(tensors: list[Traced]) -> Any:
+    axes = broadcast(tensors, torch.broadcast_shapes(*(t.shape for t in tensors)))
+    return tuple(list(axes) for _ in tensors)
 
 
 @rule(aten.atleast_1d, aten.atleast_2d, aten.atleast_3d)
