@@ -248,6 +248,18 @@ def test_without_data_it_prunes_and_says_what_it_can(home):
     assert "accuracy" not in text and read_result(out)["final"] is None
 
 
+def test_predicted_and_measured_times_are_shown(home):
+    out = home / "timed"
+    text = sentei(
+        "prune", f"{home}/mine.py:net", "--input", "1x6", "-t", "50%", "--round-to", "auto",
+        "-o", out,
+    )  # fmt: skip
+    (timing,) = read_result(out)["timing"]
+    assert timing["predicted"] > 0 and timing["after"] > 0
+    assert " ".join(text.split()).count("predicted, ") == 2 and text.count("measured") == 2
+    assert " predicted for what is left" in (out / "report.html").read_text()
+
+
 def test_options_of_a_file_and_of_the_command_line(home):
     file = home / "options.yaml"
     file.write_text(

@@ -13,7 +13,7 @@ from rich.table import Table
 from sentei.cli import show
 from sentei.cli.folder import Facts, read_result
 
-__all__ = ["compare", "comparison", "report", "summary"]
+__all__ = ["compare", "comparison", "report", "summary", "timed"]
 
 
 def report(folder: str | os.PathLike[str]) -> tuple[Facts, Path]:
@@ -92,6 +92,8 @@ def summary(result: Facts) -> Lines:
             + "; reached: "
             + ", ".join(f"{n} {show.amount(n, v)}" for n, v in result["reached"].items())
         )
+    times = [timing for timing in result.get("timing", ()) if timing is not None]
+    lines += [timed(timing) for timing in times[-1:]]
     cut = sorted(
         (g for g in result["groups"].items() if g[1]["after"] < g[1]["before"]),
         key=lambda g: g[1]["after"] / g[1]["before"],
@@ -107,6 +109,14 @@ def summary(result: Facts) -> Lines:
             "Zeros take as long as other numbers: a dense forward pass is not faster for them."
         )
     return Lines(*(show.escape(x) if isinstance(x, str) else x for x in lines))
+
+
+def timed(timing: Facts) -> str:
+    """What the planner foresaw, and what the clock said when units had gone."""
+    return (
+        f"forward pass by the planner: {show.seconds(timing['before'])} before, "
+        f"{show.seconds(timing['predicted'])} predicted, {show.seconds(timing['after'])} measured"
+    )
 
 
 _COSTS = {

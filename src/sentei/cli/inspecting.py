@@ -101,12 +101,13 @@ class Inspection:
 
     def _groups(self) -> Iterator[Any]:
         params, macs = carried(self.groups.costs.params), carried(self.groups.costs.macs)
+        names = show.tails([g.name for g in self.groups.values()], 28)
         rows = [
             (
-                show.tail(g.name, 28), g.kind.replace("block width", "width"), str(g.size),
+                name, g.kind.replace("block width", "width"), str(g.size),
                 show.short(params.get(g.dim, 0)), show.short(macs.get(g.dim, 0)), _notes(g),
             )
-            for g in self.groups.values()
+            for name, g in zip(names, self.groups.values(), strict=True)
         ]  # fmt: skip
         yield show.table(
             (f"{len(rows)} groups can shrink", "kind", "units", "params", "MACs", "notes"),

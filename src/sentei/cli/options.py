@@ -105,7 +105,7 @@ OPTIONS: dict[str, Any] = {
     "min_fraction": Annotated[
         float | None,
         option("--min-fraction", metavar="SHARE", panel=BUDGET, default="0.05",
-               help="Share of its units that every group keeps at least."),
+               help="Share of its units that every group keeps at least, in each round."),
     ],
     "uniform": Annotated[
         bool | None,

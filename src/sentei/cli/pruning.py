@@ -31,6 +31,7 @@ from sentei.allocation.table import machine
 from sentei.allocation.target import share_of
 from sentei.batches import batches, to_device
 from sentei.cli import show
+from sentei.cli.comparing import timed
 from sentei.cli.config import Config
 from sentei.cli.folder import ANSWERS, CONFIG, MODEL, RESULT, Facts, Run, read_result
 from sentei.cli.opened import Opened, open_all, shapes
@@ -578,12 +579,6 @@ class _Work:
 
     def _tell_pruned(self, stage: str) -> None:
         facts = self.run.stages[stage]
-        parts = []
-        for name, limit in facts["asked"].items():
-            now = facts["reached"].get(name)
-            parts.append(
-                f"{name} {show.amount(name, now)} of the {show.amount(name, limit)} asked for"
-            )
         before, after = facts["before"], facts["after"]
         text = (
             f"{show.short(before['macs'])} → {show.short(after['macs'])} MACs, "
@@ -593,6 +588,8 @@ class _Work:
         if check is not None:
             text += f"; {_verdict(check)}"
         self.report.line("prune", text, sum(facts["seconds"].values()))
+        if facts["timing"] is not None:
+            self.report.line("", timed(facts["timing"]))
         if facts["layers"]:
             self.report.line("", f"whole layers taken out: {', '.join(facts['layers'])}")
         for name, why in list(facts["held"].items())[:3]:
@@ -908,6 +905,7 @@ def result_of(run: Run, opened: Opened) -> Facts:
         "network": stages["time"]["network"],
         "stored": stages["save"]["stored"],
         "groups": groups_of(run),
+        "timing": [step["timing"] for step in removed],
         "pinned": removed[0]["pinned"] if removed else [],
         "held": {k: v for step in removed for k, v in step["held"].items()},
         "layers": [step["layers"] for step in removed],

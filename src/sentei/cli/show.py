@@ -17,7 +17,8 @@ from rich.table import Table
 from sentei.graph.table import elide, short
 
 __all__ = ["amount", "bar", "console", "data_size", "duration", "elide", "escape", "line",
-           "percent", "put", "reflow", "seconds", "short", "table", "tail", "task"]  # fmt: skip
+           "percent", "put", "reflow", "seconds", "short", "table", "tail", "tails",
+           "task"]  # fmt: skip
 
 WIDTH = 80
 
@@ -35,6 +36,20 @@ def tail(name: str, width: int) -> str:
     '…11.self_attn.q_proj'
     """
     return name if len(name) <= width else f"…{name[len(name) - width + 1 :]}"
+
+
+def tails(names: Sequence[str], width: int) -> list[str]:
+    """Names in at most `width` characters: their ends, and as much of the beginnings as it takes
+    to tell them apart.
+
+    >>> tails(["encoder.layer1.conv1", "decoder.layer1.conv1", "head"], 15)
+    ['en…layer1.conv1', 'de…layer1.conv1', 'head']
+    """
+    for head in range(0, width // 2, 2):
+        short = [n if len(n) <= width else f"{n[:head]}{tail(n, width - head)}" for n in names]
+        if len(set(short)) == len(set(names)):
+            return short
+    return [tail(name, width) for name in names]
 
 
 def percent(part: float, whole: float) -> str:

@@ -153,6 +153,12 @@ def _budget(result: Facts) -> str:
             f"removed units are silenced: equal {close}"
             f"{f', all {len(checks)} times' if len(checks) > 1 else ''}{shown}.</p>"
         )
+    for timing in [t for t in result.get("timing", ()) if t][-1:]:
+        words += (
+            f"<p>When it was planned, a forward pass took {seconds(timing['before'])}; "
+            f"{seconds(timing['predicted'])} was predicted for what is left, and "
+            f"{seconds(timing['after'])} was measured.</p>"
+        )
     held = "".join(
         f"<li><code>{_(n)}</code> was left whole: {_(why)}</li>"
         for n, why in result["held"].items()
