@@ -94,6 +94,13 @@ def test_hugging_face_options_and_refusals(tmp_path):
     named = Source.of(f"hf:{folder}", architecture="BertForMaskedLM")
     assert type(named.skeleton()) is transformers.BertForMaskedLM
     assert Source.of(f"hf:{folder}", hidden_act="relu").skeleton().config.hidden_act == "relu"
+    torch.manual_seed(0)
+    head = Source.of(f"hf:{folder}", num_labels=5).build()
+    stored = Source.of(f"hf:{folder}").build()
+    assert head.classifier.out_features == 5 and head.classifier.weight.isfinite().all()
+    assert torch.equal(head.bert.pooler.dense.weight, stored.bert.pooler.dense.weight)
+    with pytest.raises(PruneError, match=r"has shape .* and .* by the options \(intermediate_size"):
+        Source.of(f"hf:{folder}", intermediate_size=44).build()
     with pytest.raises(PruneError, match=r"no model class 'BertForMaskedLN'; closest: .*MaskedLM"):
         Source.of(f"hf:{folder}", architecture="BertForMaskedLN")
     with pytest.raises(PruneError, match="looks like a Hugging Face folder; write hf:"):

@@ -158,6 +158,15 @@ def test_text_to_classify(tmp_path):
     batch = next(iter(data.test))
     assert set(batch) == {"input_ids", "attention_mask", "labels"}
     assert bytes(batch["input_ids"][0].tolist()).startswith(b"film")
+    datasets = pytest.importorskip("datasets")
+    contest = datasets.load_from_disk(str(tmp_path / "r"))
+    contest = datasets.DatasetDict(
+        train=contest, validation=contest.select(range(6)),
+        test=contest.map(lambda row: {"label": -1}, keep_in_memory=True),
+    )  # fmt: skip
+    contest.save_to_disk(str(tmp_path / "contest"))
+    data = open_data(tmp_path / "contest", Wanted(keywords=True, length=12, batch_size=4))
+    assert data.counts == (18, 2, 6) and "does not say its classes" in data.notes[0]
     with pytest.raises(PruneError, match="goes to Hugging Face models"):
         open_data(tmp_path / "r")
     next((tmp_path / "r").glob("*.arrow")).write_bytes(b"no arrow")

@@ -68,18 +68,32 @@ def build(source: Source) -> Opened:
         )
     config = _config(source)
     try:
-        model = kind.from_pretrained(
+        model, found = kind.from_pretrained(
             source.name,
             config=config,
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are looked at below
+            output_loading_info=True,
         )
     except Exception as error:  # whatever transformers objects to
         raise PruneError(
             f"transformers could not read {source.name} as {kind.__name__}: "
             f"{type(error).__name__}: {str(error)[:300]}"
         ) from error
+    for name, stored, wanted in sorted(found.get("mismatched_keys", ())):
+        # A head for other classes is drawn anew, as is usual; nothing else is.
+        if "num_labels" in source.options and (*stored[1:], wanted[0]) == (
+            *wanted[1:],
+            source.options["num_labels"],
+        ):
+            continue
+        raise PruneError(
+            f"{name} has shape {tuple(stored)} in {source.name} and {tuple(wanted)} by the options "
+            f"({', '.join(source.options) or 'none'}); only the classes of a head (num_labels) may "
+            "differ from the folder's"
+        )
     return Opened(model, None)
 
 

@@ -54,10 +54,13 @@ def read(path: Path, wanted: Wanted) -> Dataset:
         raise PruneError(f"{path} has no split 'train'; it has {', '.join(sorted(parts))}")
     whole = parts["train"]
     text, label = _column(path, whole, _TEXT, "text"), _column(path, whole, _LABEL, "classes")
+    notes = []
+    if "test" in parts and set(parts["test"][label]) == {-1}:
+        del parts["test"]  # so that a contest can ask for them
+        notes.append("test: the folder does not say its classes, so it is left out")
     parts["validation"] = parts.get("validation", parts.get("valid"))
     if parts.get("test") is None and parts["validation"] is not None:
         parts["test"], parts["validation"] = parts["validation"], None
-    notes = []
     for part, share in (("test", wanted.held_out), ("validation", wanted.validation)):
         if parts.get(part) is None:
             rest, drawn = split(len(whole), share, wanted.seed, str(path))
