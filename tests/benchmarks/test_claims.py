@@ -14,8 +14,7 @@ CLAIMS = load()
 def test_every_claim_has_a_record_and_every_record_a_claim():
     assert set(CLAIMS) == {p.stem for p in RESULTS.glob("*.json")}
     told = {name.partition("-")[0] for name in CLAIMS}
-    # C13 is SET, measured with RigL.
-    assert {m.card for m in METHODS.values() if m.card} - told == {"C13"}
+    assert {m.card for m in METHODS.values() if m.card} <= told
 
 
 @pytest.mark.parametrize("card", CLAIMS)

@@ -23,7 +23,7 @@ from sentei.storage.atomic import write_file
 __all__ = ["Place", "layout", "map_page", "read_claims", "write_map"]
 
 # Sizes in pixels of the drawing.
-_COLUMN, _ROW, _NODE, _LEFT, _TOP = 156, 34, 26, 132, 44
+_COLUMN, _ROW, _NODE, _LEFT, _TOP = 184, 34, 26, 132, 44
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,24 @@ def test_scores_are_weight_times_product_with_both_signs_however_the_batch_is_sp
         assert (scores > 0).any() and (scores < 0).any()
 
 
+def test_the_sign_is_that_of_what_removal_does_to_the_gradients_norm():
+    """Weight q shrunk by a share ε: the change of |g|² is -2 ε w_q (H g)_q, and high scores stay."""
+    model, data = mlp(6, 9, 3), batch(20, 6)
+
+    def norm() -> float:
+        return sum(float(g.square().sum()) for g in gradient(evidence(model, data)).values())
+
+    scores, before, share = grasp(evidence(model, data), temperature=1), norm(), 1e-6
+    for name, place in (("0.weight", 5), ("2.weight", 7), ("2.weight", 11)):
+        flat = dict(model.named_parameters())[name].data.view(-1)
+        kept = flat[place].clone()
+        flat[place] *= 1 - share
+        change = norm() - before
+        flat[place] = kept
+        want = -2 * share * scores[name].flatten()[place].item()
+        assert change == pytest.approx(want, rel=1e-3)
+
+
 def test_the_temperature_makes_the_softmax_even():
     """d CE(z / T) / dz = (softmax(z / T) - onehot) / T, close to (1/K - onehot) / T."""
     (z, y), temperature = batch(5, 3), 1e6

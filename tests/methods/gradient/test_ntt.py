@@ -1,5 +1,7 @@
 """Card B12."""
 
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -138,3 +140,15 @@ def test_mistakes_speak():
     given = Setting(mlp(4, 6, 3), batch(20, 4), density=0.5)
     with pytest.raises(PruneError, match="batch_size of at least 2"):
         apply(METHODS["ntt"], given, batch_size=1)
+
+
+def test_the_mask_rests_for_the_last_span_of_the_transfer(monkeypatch):
+    module = sys.modules[METHODS["ntt"].run.__module__]  # the name is the method's, too
+    chosen = []
+    monkeypatch.setattr(module, "select", lambda *a: chosen.append(select(*a)) or chosen[-1])
+    model = mlp(4, 6, 3).float()
+    x, y = batch(16, 4)
+    given = Setting(model, (x.float(), y), density=0.5, recipe=Recipe(epochs=1))
+    found = apply(METHODS["ntt"], given, steps=7, mask_every=2, batch_size=8).masks
+    # At the start, after 2 and after 4 steps; not after 6, with one step left.
+    assert len(chosen) == 3 and found.equal(chosen[-1])

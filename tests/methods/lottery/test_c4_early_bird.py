@@ -51,6 +51,17 @@ def random(weight, key):
     return torch.rand(weight.shape, generator=torch.Generator().manual_seed(key))
 
 
+def test_the_newest_mask_must_be_near_all_the_others(make):
+    def late(weight, key):  # the masks of the first three epochs are upside down
+        return fixed(weight, key) if key >= 10 * 18 else fixed(weight, key).flip(0)
+
+    given = make()
+    given.recipe = replace(given.recipe, epochs=12)
+    hook = EarlyBird(0.5, every=6)
+    given.train([Change(late), hook])
+    assert hook.found == 7 * 6 and hook.distances[-1] == 0 and min(hook.distances[:-1]) > 0.5
+
+
 def test_it_fires_at_the_fifth_epoch_at_the_earliest(make):
     given = make()
     given.recipe = replace(given.recipe, epochs=12)

@@ -179,3 +179,22 @@ def test_rounding_in_the_same_pass(bits):
     assert outcome.kept == 192
     with pytest.raises(PruneError, match="2 bits at least"):
         solve(weight, hessian, drop=20, bits=1)
+
+
+@pytest.mark.parametrize("block", [4, 8, 128])
+def test_a_pattern_is_chosen_when_it_is_reached_with_the_corrections_made_so_far(block):
+    weight, hessian = problem(rows=6, columns=12, seed=3)
+    upper, work = inverse_factor(hessian, 0.0), weight.clone()
+    kept, early = torch.ones_like(weight, dtype=torch.bool), torch.ones_like(weight).bool()
+    for i in range(12):
+        if i % 4 == 0:
+            for mask, values in ((kept, work), (early, weight)):
+                price = (values[:, i : i + 4] / upper.diagonal()[i : i + 4]).square()
+                for row, lowest in enumerate(price.argsort(dim=1)[:, :2]):
+                    mask[row, i + lowest] = False
+        error = work[:, i].masked_fill(kept[:, i], 0.0) / upper[i, i]
+        work[:, i:] -= error[:, None] * upper[i, i:]
+        work[:, i].masked_fill_(~kept[:, i], 0.0)
+    done = solve(weight, hessian, pattern=(2, 4), damping=0.0, block=block)
+    assert torch.equal(done.mask, kept) and not torch.equal(kept, early)
+    torch.testing.assert_close(done.weight, work)
