@@ -42,7 +42,7 @@ def test_scores_are_weight_times_product_with_both_signs_however_the_batch_is_sp
 
 
 def test_the_sign_is_that_of_what_removal_does_to_the_gradients_norm():
-    """Weight q shrunk by a share ε: the change of |g|² is -2 ε w_q (H g)_q, and high scores stay."""
+    """Weight q less a share ε of it: |g|² changes by -2 ε w_q (H g)_q. High scores stay."""
     model, data = mlp(6, 9, 3), batch(20, 6)
 
     def norm() -> float:
