@@ -187,6 +187,25 @@ def test_a_method_in_one_call():
         sentei.prune(model, toy()[0], target=sentei.Target(macs=0.5), sparsity=0.5)
 
 
+def test_what_a_method_gave_is_saved_with_its_masks(tmp_path):
+    import sentei
+    from sentei.storage import masks
+
+    x = toy()[0]
+    masked = sentei.prune(
+        network(), x[:1], method="han-magnitude", sparsity=0.9, data=toy(), tuning=SHORT
+    )
+    folder = sentei.save(masked, tmp_path / "masked")
+    assert torch.equal(sentei.load(folder, model=network())(x), masked.model(x))
+    assert masked.masks.equal(masks(folder))
+    cut = sentei.prune(
+        network(), x[:1], method="channel-l2", target=sentei.Target(params=0.5), data=toy(),
+        tuning=SHORT,
+    )  # fmt: skip
+    folder = sentei.save(cut, tmp_path / "cut")
+    assert torch.equal(sentei.load(folder, model=network())(x), cut.model(x))
+
+
 def test_an_error_after_surgery_puts_shapes_and_values_back():
     given = setting("channel-l2")
     given.tuning = Recipe(epochs=2, lr=1e30, schedule="constant")

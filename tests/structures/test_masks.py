@@ -35,6 +35,39 @@ def test_momentum_and_decay_do_not_wake_masked_weights():
     assert not model.weight[:, 1::2].count_nonzero() and model.weight[:, ::2].all()
 
 
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+def test_attached_they_hold_in_any_loop_until_they_are_removed(kind):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+    names = list(model.state_dict())
+    one = Masks({"0.weight": torch.rand(6, 4) > 0.5})
+    two = one & Masks({"0.weight": torch.rand(6, 4) > 0.3, "2.weight": torch.rand(2, 6) > 0.5})
+    momentum = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+    optimizer = kind(model.parameters(), lr=0.1, weight_decay=0.1, **momentum)
+    x, y = torch.randn(16, 4), torch.randint(2, (16,))
+
+    def steps(run, masks=None):
+        for _ in range(3):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(run(x), y).backward()
+            optimizer.step()
+            parameters = dict(model.named_parameters())
+            for name, mask in (masks or {}).items():
+                assert not parameters[name][~mask].count_nonzero()
+
+    handle = one.attach(model, optimizer)
+    steps(torch.compile(model, backend="eager"), one)
+    handle.remove()
+    handle = two.attach(model, optimizer)  # others from now on
+    steps(model, two)
+    assert list(model.state_dict()) == names
+    handle.remove()
+    steps(model)
+    assert model[0].weight.all()
+    with pytest.raises(PruneError, match="shape"):
+        Masks({"0.weight": torch.ones(4, dtype=torch.bool)}).attach(model, optimizer)
+
+
 def test_a_mask_that_does_not_fit_speaks():
     with pytest.raises(PruneError, match="no such parameter; closest: 'weight'"):
         Masks({"weigth": torch.ones(2, 4, dtype=torch.bool)}).apply_(nn.Linear(4, 2))

@@ -30,10 +30,8 @@ class MaskHook(Hook):
 
     def hold(self, masks: Masks) -> None:
         """Hold these masks from now on."""
-        masks.apply_(self.model)  # also says so where one does not fit
+        self._held = masks.held(self.model)  # also says so where one does not fit
         self.masks = masks
-        weights = dict(unwrap(self.model).named_parameters(remove_duplicate=False))
-        self._held = [(weights[n], _bits(m, weights[n])) for n, m in masks.items()]
 
     def after_step(self) -> None:
         super().after_step()
@@ -47,18 +45,6 @@ class MaskHook(Hook):
         super().load_state_dict(state)
         masks: dict[str, Tensor] = state["masks"]
         self.hold(Masks(masks))
-
-
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-
-def _bits(mask: Tensor, weight: Tensor) -> Tensor:
-    """All bits of a weight where it stays, none where it goes.
-
-    A bitwise "and" is as exact as filling in zeros (a product would keep NaN and give -0.0), and
-    several times as fast: a step should cost next to nothing.
-    """
-    return -mask.to(weight.device, _INTEGERS[weight.element_size()])
 
 
 class FreezeHook(Hook):

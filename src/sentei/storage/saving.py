@@ -22,6 +22,7 @@ from sentei.storage.files import RECIPE, WEIGHTS, few, replace, sha256
 from sentei.structures.edges import keeps_edges
 
 if TYPE_CHECKING:  # pydantic waits until something is saved: `import sentei` stays light
+    from sentei.methods.apply import Outcome
     from sentei.prune import Result
     from sentei.sources import Source
     from sentei.storage.recipe import Origin, Recipe
@@ -30,7 +31,7 @@ __all__ = ["dtype_name", "names_of", "save", "stored_names"]
 
 
 def save(
-    what: Result | Surgery | nn.Module,
+    what: Result | Outcome | Surgery | nn.Module,
     folder: str | os.PathLike[str],
     *,
     model: nn.Module | None = None,
@@ -45,8 +46,8 @@ def save(
     as with `state_dict`.
 
     Args:
-        what: the result of `prune` or `delete_units`, before or after more training; or a
-            surgery, with `model=`; or the pruned model itself.
+        what: the result of `prune` or `delete_units`, before or after more training (that of a
+            method brings its masks along); or a surgery, with `model=`; or the pruned model itself.
         folder: new, empty, or an artefact, which is replaced at once: after a kill or a full disk
             at any moment it is the old one or the new one.
         model: the pruned model, where `what` does not hold it (a surgery, or a copy that was
@@ -75,8 +76,15 @@ def save(
     >>> torch.equal(again(x), result.model(x))
     True
     """
+    from sentei.methods.apply import Outcome
     from sentei.storage.recipe import Weights
 
+    if isinstance(what, Outcome):
+        masks = masks or what.masks or ()
+        if what.result is not None:
+            what = what.result
+        else:
+            what, model = what.model if model is None else model, None
     root = unwrap(_model_of(what, model))
     past = history(root)
     _check_known(what, past)

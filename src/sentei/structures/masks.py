@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from sentei.graph.capture import unwrap
 from sentei.graph.errors import PruneError, closest
@@ -16,6 +18,10 @@ __all__ = ["Masks"]
 
 class Masks(Mapping[str, Tensor]):
     """Parameter name -> bool tensor of its shape; True stays. A value: operations give new ones.
+
+    `apply_` sets what is masked to zero now, `attach` after every step of an optimiser as well,
+    `save` and `Masks.load` keep it; `&` and `|` merge. Units that are left without effect are taken
+    out physically by `sentei.shrink`.
 
     >>> masks = Masks({"weight": torch.tensor([[True, False, True]])})
     >>> masks.kept, masks.total, round(masks.density, 3)
@@ -126,6 +132,47 @@ class Masks(Mapping[str, Tensor]):
                 # A product would keep NaN and give -0.0.
                 weight.masked_fill_(~mask, 0.0)
 
+    def attach(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> RemovableHandle:
+        """Zero what is masked, now and after every step of the optimiser: a loop needs no more.
+
+        Parameters stay parameters of the same names, so a state dictionary is what it was. To hold
+        other masks, remove the handle and attach those.
+
+        Returns:
+            a handle whose `remove()` ends it; what is zero stays so until it is trained.
+        Raises:
+            PruneError: as `apply_`.
+
+        >>> layer = nn.Linear(2, 1)
+        >>> optimizer = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9)
+        >>> handle = Masks({"weight": torch.tensor([[True, False]])}).attach(layer, optimizer)
+        >>> for _ in range(3):
+        ...     layer(torch.ones(1, 2)).sum().backward(); optimizer.step()
+        >>> layer.weight[0, 1].item()
+        0.0
+        """
+        held = self.held(model)
+
+        def zero(*_: Any) -> None:
+            for weight, bits in held:
+                weight.data.view(bits.dtype).bitwise_and_(bits)
+
+        return optimizer.register_step_post_hook(zero)
+
+    def held(self, model: nn.Module) -> list[tuple[nn.Parameter, Tensor]]:
+        """Applies them; then each parameter beside the bits that are to be left of it: all where a
+        weight stays, none where it goes.
+
+        A bitwise "and" is as exact as filling in zeros (a product would keep NaN and give -0.0),
+        and several times as fast: a step should cost next to nothing.
+        """
+        self.apply_(model)
+        weights = _named(model)
+        return [
+            (weights[n], -m.to(weights[n].device, _INTEGERS[weights[n].element_size()]))
+            for n, m in self.items()
+        ]
+
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file, all at once; read it with `Masks.load`."""
         from safetensors.torch import save
@@ -152,6 +199,9 @@ class Masks(Mapping[str, Tensor]):
     def only(self, names: Iterable[str]) -> Masks:
         """The masks of these parameters."""
         return Masks({n: self[n] for n in names})
+
+
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def _named(model: nn.Module) -> dict[str, nn.Parameter]:
