@@ -995,3 +995,56 @@ def test_a_branch_taken_on_a_width_is_named() -> None:
     with pytest.raises(Mismatch, match="another branch: it now runs narrow where it ran wide"):
         remove(model, analyze(model, x), {"stem": torch.arange(6)}, ((x,), {}))
     assert model.stem.out_features == 8
+
+
+class Handmade(nn.Module):
+    """Calls attention as a function of torch, whose inside is Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width, self.heads = 12, 3
+        self.stem, self.head = nn.Linear(5, 12), nn.Linear(12, 2)
+        self.inside, self.bias = nn.Parameter(torch.randn(36, 12)), nn.Parameter(torch.randn(36))
+        self.out = nn.Linear(12, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y, _ = F.multi_head_attention_forward(
+            x, x, x, self.width, self.heads, self.inside, self.bias, None, None, False, 0.0,
+            self.out.weight, self.out.bias, need_weights=False,
+        )  # fmt: skip
+        return self.head(y)
+
+
+def test_numbers_are_followed_through_functions_of_torch() -> None:
+    model, x = Handmade().double(), torch.randn(4, 2, 5, dtype=torch.float64)
+    before = F.has_torch_function
+    result = sentei.prune(model, x, target=sentei.Target(width=0.5), granularity="both")
+    assert F.has_torch_function is before
+    assert result.verification.passed
+    assert model.width == model.stem.out_features < 12
+    assert model(torch.randn(6, 1, 5, dtype=torch.float64)).shape == (6, 1, 2)
+
+
+class Shift(nn.Module):
+    """Moves an eighth of the channels each way, by slices whose ends are numbers like any other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(2, 16, 1), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        fold = x.shape[1] // 8
+        out = torch.zeros_like(x)
+        out[:-1, :fold] = x[1:, :fold]
+        out[1:, fold : 2 * fold] = x[:-1, fold : 2 * fold]
+        out[:, 2 * fold :] = x[:, 2 * fold :]
+        return self.head(out.mean((2, 3)))
+
+
+def test_the_end_of_a_slice_is_not_taken_for_its_dimension() -> None:
+    model, x = Shift().double(), torch.randn(3, 2, 5, 5, dtype=torch.float64)
+    assert analyze(model, x).pinned.keys().isdisjoint({"stem/0", "stem/1", "stem/2"})
+    assert sentei.prune(model, x, target=sentei.Target(width=0.5)).verification.passed
+    assert model.stem.out_channels == 8

@@ -755,6 +755,8 @@ SHAPES = [
     row(aten.atleast_2d, f(3)),
     row(aten.atleast_3d, f(3, 2)),
     row(aten.view_as_complex, f(3, 2), free=1),
+    row(aten.pad_sequence, [f(2, 3), f(4, 3)], True, free=1),
+    row(aten.pad_sequence, [f(2, 3, 2), f(4, 3, 2)], free=2),
     row(aten.view_as_real, c(3, 2), free=2),
 ]
 

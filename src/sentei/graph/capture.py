@@ -219,6 +219,7 @@ def _record(
         stack.enter_context(_forgetful(modules))
         stack.enter_context(torch.inference_mode())
         stack.enter_context(recorder)
+        stack.enter_context(_seen_through())
         stack.enter_context(_Provenance(recorder, home))
         try:
             comparisons.clear()
@@ -390,7 +391,10 @@ class _Recorder(TorchDispatchMode):
     def _note(self, func: Any, seen: tuple[Any, Any], outputs: tuple[Value, ...]) -> None:
         """Write an operator down: what it was given and what it answered, as values."""
         if self.pending is not None:
-            seen = _align(seen, self.pending)
+            # In x[:, :n] the dimension is no number that Python gave.
+            fixed = seen[0][:2] if operator_name(func) in ("slice", "select") else ()
+            args, kwargs = _align((seen[0][len(fixed) :], seen[1]), self.pending)
+            seen = (*fixed, *args), kwargs
         self.tape.nodes.append(Node(func, seen[0], seen[1], outputs, self.path[-1]))
 
     def _before_writing(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -892,6 +896,31 @@ def _training_watched() -> Iterator[dict[int, nn.Module]]:
         yield watched.asked
     finally:
         del nn.Module.training
+
+
+@contextmanager
+def _seen_through() -> Iterator[None]:
+    """Functions of `torch.nn.functional` run their Python with the numbers in it watched, instead
+    of handing the whole call to whoever watches."""
+    names = vars(torch.nn.functional)
+    before = {name: names[name] for name in _ASKING if name in names}
+    names.update(dict.fromkeys(before, _foreign))
+    try:
+        yield
+    finally:
+        names.update(before)
+
+
+_ASKING = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+
+
+def _foreign(*tensors: Any) -> bool:
+    """Does one of them bring code of its own?"""
+    return any(
+        type(t) not in (Tensor, nn.Parameter) and hasattr(type(t), "__torch_function__")
+        for t in flatten(tensors)
+        if t is not None
+    )
 
 
 @contextmanager

@@ -252,7 +252,11 @@ class _Solver:
     def _define(self, key: AttributeKey, value: Quotient, need: Need) -> None:
         known = self.known.setdefault(key, value)
         if known is not value:
-            self._tie(known.over * value.under, value.over * known.under, f"both are {key}")
+            self._tie(
+                known.over * value.under,
+                value.over * known.under,
+                f"the code reads it and another width from {key}",
+            )
 
     def _equation(self, need: Need) -> None:
         size = size_of(need.axis)

@@ -237,7 +237,13 @@ def _check_tensors(recipe: Recipe, model: nn.Module) -> None:
     lasting = stored_names(model, frozenset())
     found: list[str] = []
     missing = [n for n in recipe.tensors if n not in ours]
-    found += [f"the model has no {quoted(n)}" for n in missing]
+    found += [
+        f"the model has no {quoted(n)}"
+        # A cache, such as the angles of rotary positions up to the longest sequence so far.
+        + (" (its code makes it: run the model once first)" if made else "")
+        for n in missing
+        for made in [recipe.tensors[n].kind == "attribute"]
+    ]
     found += [f"the artefact has no {quoted(n)}" for n in ours if n not in recipe.tensors]
     for name, stored in recipe.tensors.items():
         if name not in ours:

@@ -248,6 +248,20 @@ def _(tensors: list[Traced], dim: int = 0) -> Any:
     return out
 
 
+@rule(aten.pad_sequence)
+def _(
+    sequences: list[Traced], batch_first: bool = False, padding_value: float = 0.0, *_: Any
+) -> Any:
+    rest = sequences[0].axes[1:]
+    for other in sequences:
+        pin(other.axes[0], "sequences are padded to the longest")
+        for a, b in zip(rest, other.axes[1:], strict=True):
+            same(a, b)
+    return (
+        [data(len(sequences)), None, *rest] if batch_first else [None, data(len(sequences)), *rest]
+    )
+
+
 @rule(aten.split_with_sizes, aten.unsafe_split_with_sizes, aten.split_with_sizes_copy)
 def split_with_sizes(x: Traced, sizes: list[Any], dim: int = 0) -> Any:
     pieces = split(x.axes[dim], sizes)
