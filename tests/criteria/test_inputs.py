@@ -39,6 +39,29 @@ def test_rows_times_inputs_are_the_outputs(layer, shape):
     assert torch.equal(back, weights["weight"])
 
 
+@pytest.mark.parametrize(
+    "layer,shape",
+    [
+        (nn.ConvTranspose1d(4, 6, 3, stride=3, bias=False), (2, 4, 5)),
+        (nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2, bias=False), (2, 4, 3, 5)),
+        (nn.ConvTranspose3d(2, 3, (1, 2, 2), stride=(1, 2, 2), bias=False), (1, 2, 3, 2, 2)),
+    ],
+)
+def test_rows_times_inputs_are_what_a_transposed_convolution_puts_side_by_side(layer, shape):
+    layer, x = layer.double(), torch.randn(shape, dtype=torch.float64)
+    (use,), weights = seen(layer, x)
+    weight = weights["weight"].detach()
+    assert use.inputs.shape == (layer.groups, x[:, 0].numel(), shape[1] // layer.groups)
+    products = use.matrix(weight) @ use.inputs.mT  # groups, channels · kernel, batch · places
+    got = products.reshape(layer.out_channels, *weight.shape[2:], shape[0], *shape[2:])
+    # (C, kernel…, N, places…) -> (N, C, place, kernel, place, kernel, …)
+    n = len(shape) - 2
+    order = [d for i in range(n) for d in (2 + n + i, 1 + i)]
+    outputs = layer(x).detach()
+    torch.testing.assert_close(got.permute(1 + n, 0, *order).reshape(outputs.shape), outputs)
+    assert torch.equal(use.weight(use.matrix(weight), weight.shape), weight)
+
+
 def test_weights_stored_the_other_way_round():
     class Transposed(nn.Module):
         def __init__(self):

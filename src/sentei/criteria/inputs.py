@@ -31,22 +31,25 @@ class Use:
     inputs: (groups, tokens, columns): what each row of the weight is multiplied with; tokens are
         all positions of all examples, and kernels see their patches unfolded.
     groups: 1, or those of a grouped convolution. transposed: the weight is (inputs, outputs).
+    spread: rows are an output channel at a place of the kernel, and what they give is added up
+        where kernels overlap (a transposed convolution). A row alone is then what its input adds.
     """
 
     name: str
     inputs: Tensor = field(repr=False)
     groups: int = 1
     transposed: bool = False
+    spread: bool = False
 
     def matrix(self, weight: Tensor) -> Tensor:
         """A weight (or scores of its shape) as (groups, rows, columns)."""
-        flat = weight.T if self.transposed else weight.flatten(1)
-        return flat.reshape(self.groups, -1, flat.shape[1])
+        parts = weight.flatten(1).unflatten(0, (self.groups, -1))
+        return parts.mT if self.transposed else parts
 
     def weight(self, matrix: Tensor, shape: Sequence[int]) -> Tensor:
         """The counterpart of `matrix`."""
-        flat = matrix.flatten(0, 1)
-        return (flat.T if self.transposed else flat).reshape(tuple(shape))
+        parts = matrix.mT if self.transposed else matrix
+        return parts.reshape(tuple(shape))
 
 
 def _linear(name: str, x: Tensor, weight: Tensor, bias: Any = None) -> Use:
@@ -92,11 +95,32 @@ def _convolution(
     return Use(name, x, groups)
 
 
+def _convolution_back(
+    name: str,
+    x: Tensor,
+    weight: Tensor,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Use:
+    if x.dim() == weight.dim() - 1:  # one example without a batch dimension
+        x = x[None]
+    # (N, C, places…) -> (groups, N · places, C / groups)
+    x = x.flatten(2).unflatten(1, (groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
+    return Use(name, x, groups, transposed=True, spread=True)
+
+
 OPERATORS: dict[str, tuple[int, Callable[..., Use]]] = {
     "linear": (1, _linear),
     "conv1d": (1, _convolution),
     "conv2d": (1, _convolution),
     "conv3d": (1, _convolution),
+    "conv_transpose1d": (1, _convolution_back),
+    "conv_transpose2d": (1, _convolution_back),
+    "conv_transpose3d": (1, _convolution_back),
     "matmul": (1, _matmul),
     "mm": (1, _matmul),
     "addmm": (2, lambda name, bias, x, weight, **_: _matmul(name, x, weight)),

@@ -53,6 +53,8 @@ def by_blocks(
 ) -> Mapping[str, Tensor]:
     """Masks by parameter: for each part, look at its inputs, then prune its weights in place.
 
+    Transposed convolutions are taken as if what their kernels give did not overlap.
+
     Args:
         collect: makes an empty statistic, which is called with every `Use` of the part's weights.
         prune_: (name, weight, statistic) -> mask; may change the weight.

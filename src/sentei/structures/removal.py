@@ -132,7 +132,7 @@ class _Runner(nn.Module):
 def _role(piece: Slice, uses: Mapping[str, list[Use]]) -> str:
     """ "reads" or "makes" for a dimension of a weight; "" for what passes units through."""
     known = uses.get(piece.parameter)
-    if not known or known[0].groups > 1:
+    if not known or known[0].groups > 1 or known[0].spread:
         return ""
     makes = 1 if known[0].transposed else 0
     return "makes" if piece.dim == makes else "reads" if piece.dim == 1 - makes else ""
