@@ -7,7 +7,7 @@ import pytest
 from sentei.bench import Store
 from sentei.bench.curves import curves, label
 from sentei.bench.findings import check
-from sentei.bench.ranks import nemenyi, rank
+from sentei.bench.ranks import _holm, nemenyi, rank
 from sentei.bench.report import cell, write_report
 from sentei.bench.rules import rules
 from sentei.graph.errors import PruneError
@@ -90,6 +90,13 @@ def test_pairs_are_compared_seed_by_seed():
     asked = stats.wilcoxon([one[s] - two[s] for s in two]).pvalue
     assert told.wilcoxon["a", "b"] == pytest.approx(asked)
     assert told.friedman is None and told.ranks == {"b": 1.0, "a": 2.0}
+
+
+def test_several_comparisons_are_corrected_by_holm():
+    found = {"ab": 0.01, "bc": 0.04, "ac": 0.03}
+    # Ascending: 3 · .01, then 2 · .03, then .04 but no less than the one before.
+    assert _holm(found) == pytest.approx({"ab": 0.03, "bc": 0.06, "ac": 0.06})
+    assert _holm({"ab": 0.9, "bc": 0.8}) == {"ab": 1.0, "bc": 1.0}
 
 
 def test_a_better_small_architecture_is_set_beside_a_pruned_large_one():

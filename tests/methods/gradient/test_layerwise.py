@@ -58,6 +58,20 @@ def test_each_row_is_the_least_squares_fit_on_what_it_keeps():
         torch.testing.assert_close(model[0].weight[row].flatten()[keep], want)
 
 
+def test_a_bias_takes_up_what_came_from_a_constant_input():
+    torch.manual_seed(0)
+    layer, x = nn.Linear(5, 3).double(), torch.randn(200, 5, dtype=torch.float64)
+    x[:, 2] = 4.0
+    with torch.no_grad():
+        layer.weight[:, 2] = 1e-3  # the cheapest of every row, even so
+    whole = copy.deepcopy(layer)
+    given = Setting(layer, (x, torch.zeros(200)), density=0.8, calibration=200)
+    masks = apply(METHODS["l-obs"], given, recover=False, damping=1e-9).masks
+    assert not masks["weight"][:, 2].any() and masks["weight"][:, [0, 1, 3, 4]].all()
+    torch.testing.assert_close(layer.bias, whole.bias + 4e-3, rtol=0, atol=1e-6)
+    torch.testing.assert_close(layer(x), whole(x), rtol=0, atol=1e-6)
+
+
 def test_patterns_and_blocks():
     model = nn.Sequential(nn.Linear(32, 8), nn.ReLU(), nn.Linear(8, 4)).double()
     data = batch(100, 32)
