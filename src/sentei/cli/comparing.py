@@ -106,7 +106,8 @@ def summary(result: Facts) -> Lines:
         )
     if masks is not None:
         lines.append(
-            "Zeros take as long as other numbers: a dense forward pass is not faster for them."
+            result.get("zeros")
+            or "Zeros take as long as other numbers: a dense forward pass is not faster for them."
         )
     return Lines(*(show.escape(x) if isinstance(x, str) else x for x in lines))
 

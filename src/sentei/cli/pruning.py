@@ -766,14 +766,18 @@ class _Work:
                 "threads": torch.get_num_threads(),
                 "layers": layer_seconds([whole, small], call),
                 "network": describe(groups, {n: w for n, w in widths.items() if n in groups}),
+                "zeros": sentei.zeros_report(small).verdict if _masked(self.run) else None,
             }
 
         facts = self.run.once("time", do)
-        self.report.line(
-            "time",
-            f"{show.seconds(facts['before'])} → {show.seconds(facts['after'])} for one forward "
-            f"pass, {facts['before'] / facts['after']:.2f} times as fast",
+        text = (
+            f"{show.seconds(facts['before'])} → {show.seconds(facts['after'])} for one forward pass"
         )
+        if facts.get("zeros") is None:
+            text += f", {facts['before'] / facts['after']:.2f} times as fast"
+        else:
+            text += "; zeros are computed like other numbers"
+        self.report.line("time", text)
 
     def _load(self, folder: Path) -> nn.Module:
         return sentei.load(folder, model=self.opened.fresh()).to(self.opened.device).eval()
@@ -847,6 +851,11 @@ def calibration(config: Config, opened: Opened) -> Any:
     return found
 
 
+def _masked(run: Run) -> bool:
+    """Whether a method kept zeros."""
+    return "removed" not in run.stages.get("method", {"removed": None})
+
+
 def removals(run: Run) -> list[Facts]:
     """What each removal of units did, in order."""
     method = run.stages.get("method", {})
@@ -899,7 +908,8 @@ def result_of(run: Run, opened: Opened) -> Facts:
         "final": stages.get("final"),
         "cost": cost,
         "masks": {k: stages["method"][k] for k in ("weights", "kept", "params", "nonzeros")}
-        if "method" in stages and "removed" not in stages["method"] else None,
+        if _masked(run) else None,
+        "zeros": stages["time"].get("zeros"),
         "latency": {k: stages["time"][k] for k in ("before", "after", "threads")},
         "layer_seconds": stages["time"]["layers"],
         "network": stages["time"]["network"],

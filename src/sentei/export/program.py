@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -70,8 +72,10 @@ def program(model: nn.Module, call: Call, *, dynamic: bool = True) -> Program:
         if names and {n for dims in free for n in dims.values()} != set(names):
             continue
         try:
-            # What it warns of (attributes of RNNs, say) is settled by comparing the outputs.
-            with warnings.catch_warnings(), torch.no_grad():
+            # What it warns of (attributes of RNNs, say) is settled by comparing the outputs; where
+            # it fails it prints the graph, thousands of lines for a detector.
+            aside = contextlib.redirect_stderr(io.StringIO())
+            with warnings.catch_warnings(), torch.no_grad(), aside:
                 warnings.simplefilter("ignore")
                 exported = torch.export.export(
                     model,

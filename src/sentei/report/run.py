@@ -112,6 +112,7 @@ def _headline(result: Facts) -> str:
     if latency:
         cards.append(
             ("one forward pass", seconds(latency["before"]), seconds(latency["after"]),
+             "as before: zeros are computed, too" if result.get("zeros") else
              f"{latency['before'] / latency['after']:.2f} times as fast")
         )  # fmt: skip
     if "bytes" in before:
@@ -398,6 +399,7 @@ def _use(result: Facts) -> str:
     ]
     if result["model"].startswith("hf:") and config.get("uniform"):
         lines.insert(1, ("As a Hugging Face folder", "sentei export . --to hf"))
+    words = f"<p>{_(result['zeros'])}</p>" if result.get("zeros") else ""
     if result.get("masks"):
         lines.append(
             (
@@ -408,7 +410,7 @@ def _use(result: Facts) -> str:
     return (
         "<section><h2>Load and deploy</h2><dl>"
         + "".join(f"<dt>{_(what)}</dt><dd><pre>{_(code)}</pre></dd>" for what, code in lines)
-        + "</dl></section>"
+        + f"</dl>{words}</section>"
     )
 
 
