@@ -189,7 +189,7 @@ def _comparable(shapes: Any) -> list[tuple[str, tuple[int, ...]]]:
 def _fresh(entry: Entry, model: nn.Module, args: Any, kwargs: Any) -> nn.Module:
     """The unpruned model, built anew, in the types that `model` has by now."""
     fresh = entry.build().model
-    if torch.float64 in _dtypes(model):
+    if torch.float64 in _dtypes(model) and torch.float64 not in _dtypes(fresh):
         fresh = fresh.double()
     # Some models cast parts of themselves when they run: a router to float32.
     if len(set(_dtypes(model))) > 1:

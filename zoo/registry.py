@@ -60,6 +60,7 @@ def register(name: str, family: str) -> Callable[[Callable[[], Example]], Callab
 _PREFIXES = {
     "tv": "torchvision/", "timm_models": "timm/", "pyg": "pyg/", "plain": "plain/",
     "hf_text": "hf/", "hf_vision": "hf/", "hf_other": "hf/", "hf_multimodal": "hf/",
+    "hf_dense": "hf/", "hf_speech": "hf/",
     "diffusers_models": "diffusers/", "segmentation": "smp/", "medical": "monai/",
     "audio": "torchaudio/", "clip": "open_clip/", "yolo": "ultralytics/",
 }  # fmt: skip
