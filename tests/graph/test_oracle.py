@@ -398,6 +398,34 @@ def test_one_number_that_moves_is_something_to_compare() -> None:
     assert not report.perturbed
 
 
+class Seeing(nn.Module):
+    """Writes what it sees over the placeholders of a text, as multimodal decoders do."""
+
+    def __init__(self, expanded: bool) -> None:
+        super().__init__()
+        self.expanded = expanded
+        self.words, self.eyes = nn.Embedding(9, 12), nn.Linear(7, 12)
+        self.up, self.down, self.head = nn.Linear(12, 20), nn.Linear(20, 12), nn.Linear(12, 5)
+
+    def forward(self, ids: Tensor, patches: Tensor) -> Tensor:
+        x = self.words(ids)
+        mask = (ids == 0).unsqueeze(-1)
+        if self.expanded:
+            mask = mask.expand_as(x).to(x.device)
+        x = x.masked_scatter(mask, self.eyes(patches))
+        return self.head(x + self.down(self.up(x).relu()))
+
+
+@pytest.mark.parametrize("expanded", [True, False])
+def test_the_width_of_what_is_written_over_placeholders_goes(expanded: bool) -> None:
+    torch.manual_seed(0)
+    model = Seeing(expanded).double().eval()
+    ids = torch.tensor([[1, 0, 0, 5], [0, 3, 4, 7]])
+    result, groups = prune_half(model, (ids, torch.randn(3, 7, dtype=torch.float64)), {})
+    assert {g.size for g in groups.values()} == {12, 20}
+    assert result.verification.passed and model.words.weight.shape == (9, 6)
+
+
 class Averaging(nn.Module):
     """A mean over hidden units, read as `how` says."""
 

@@ -45,8 +45,9 @@ from sentei.graph.tape import Node, Value
 
 __all__ = [
     "RULES", "Facts", "Need", "Rule", "Scale", "Traced", "averaged", "axes_like", "broadcast",
-    "cut", "data",
-    "factor", "free", "need", "note", "pin", "product", "recording", "regroup", "resolve", "rule",
+    "copies", "cut", "data",
+    "factor", "free", "need", "note", "pin", "product", "recording", "regroup", "repeats",
+    "resolve", "rule",
     "same", "scaled", "split", "tie",
 ]  # fmt: skip
 
@@ -111,6 +112,7 @@ class Facts:
     unknown: dict[str, int] = field(default_factory=dict)
     equal: list[tuple[Any, Any]] = field(default_factory=list)
     numbered: list[tuple[Value, Axis, str]] = field(default_factory=list)
+    copied: set[tuple[int, int]] = field(default_factory=set)
 
 
 _facts: list[Facts] = []
@@ -202,6 +204,16 @@ def numbers(output: int, axis: Axis) -> None:
         _facts[-1].numbered.append(
             (node.outputs[output], axis, f"{_where()} numbers its positions")
         )
+
+
+def copies(dim: int) -> None:
+    """Along dimension `dim` (from the end, so negative) the operator's output repeats one value."""
+    _facts[-1].copied |= {(id(value), dim) for value in _node[-1].outputs}
+
+
+def repeats(x: Traced, dim: int) -> bool:
+    """Is the tensor one value along this dimension (from the end), as far as is known?"""
+    return x.shape[dim] == 1 or (id(x.value), dim) in _facts[-1].copied
 
 
 def factor(axis: Axis, k: int) -> tuple[Axis, Axis]:

@@ -144,6 +144,14 @@ def _(a: Traced, b: Traced, *_: Any, **__: Any) -> Any:
     return [*_batch(a, b), a.axes[-2], b.axes[-2]]
 
 
+@rule(aten.linalg_solve_triangular)
+def _(matrix: Traced, b: Traced, *, upper: bool, left: bool = True, **_: Any) -> Any:
+    """Each column of `b` (each row, from the right) is an equation of its own."""
+    for axis in (*matrix.axes[-2:], b.axes[-2 if left else -1]):
+        pin(axis, "a system of equations is solved along it")
+    return [*_batch(matrix, b), *b.axes[-2:]]
+
+
 @rule(aten.cosine_similarity)
 def _(a: Traced, b: Traced, dim: int = 1, *_: Any) -> Any:
     axes: list[Any] = broadcast([a, b], torch.broadcast_shapes(a.shape, b.shape))

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from sentei.graph.rules.base import Traced, aten, broadcast, data, pin, rule, same
+from sentei.graph.rules.base import Traced, aten, broadcast, data, pin, repeats, rule, same
 
 _WHY = "positions are addressed by an index tensor"
 
@@ -145,9 +145,22 @@ def _(x: Traced, *rest: Any, **options: Any) -> Any:
 
 @rule(aten.masked_scatter, aten.masked_scatter_)
 def _(x: Traced, mask: Traced, source: Traced) -> Any:
-    # Elements are consumed in row-major order: every dimension of the source must stay.
-    for axis in [*x.axes, *source.axes, *mask.axes]:
-        pin(axis, "masked_scatter fills in row-major order")
+    """Elements are taken from the source in row-major order, so what it has too many of counts.
+
+    Where the mask repeats itself, whole rows are written: as those of the source are equally
+    long, each of its rows fills one.
+    """
+    whole = 0
+    for dim in range(-1, -min(x.ndim, mask.ndim, source.ndim + 1), -1):
+        if x.shape[dim] != source.shape[dim] or not repeats(mask, dim):
+            break
+        whole = -dim
+        same(x.axes[dim], source.axes[dim])
+        if mask.shape[dim] != 1:
+            same(x.axes[dim], mask.axes[dim])
+    for tensor in (x, source, mask):
+        for axis in tensor.axes[: len(tensor.axes) - whole]:
+            pin(axis, "masked_scatter fills in row-major order")
     return x.axes
 
 

@@ -31,7 +31,8 @@ _EXTRA = {
     "pin_memory", "cpu", "cuda", "bool", "softsign", "threshold", "threshold_", "multiply",
     "divide", "subtract", "add_", "nan_to_num_", "empty_like", "zeros_like", "ones_like",
     "full_like", "exponential_", "log_normal_", "_fused_dropout", "special_erf", "special_erfc",
-    "erf", "sinc", "frac", "_conj", "_neg_view", "bitwise_not", "not_equal", "greater",
+    "erf", "sinc", "frac", "special_logit", "__and__", "__or__",
+    "__xor__", "_conj", "_neg_view", "bitwise_not", "not_equal", "greater",
     "greater_equal", "less", "less_equal", "negative", "absolute", "arctan2", "fix",
     "_cast_Float", "_autocast_to_full_precision", "_autocast_to_reduced_precision", "random_",
 }  # fmt: skip

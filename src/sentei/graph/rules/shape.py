@@ -12,6 +12,7 @@ from sentei.graph.rules.base import (
     Traced,
     aten,
     broadcast,
+    copies,
     cut,
     data,
     factor,
@@ -145,6 +146,7 @@ def expand(x: Traced, sizes: Any, **_: Any) -> Any:
                 need(size, own)
         else:
             axis = free(size)  # copies of one value: any of them may go
+            copies(i - len(sizes))
             need(size, axis)
             out.append(axis)
     return out
@@ -160,6 +162,7 @@ def _(x: Traced, other: Traced) -> Any:
             tie(own, axis, "expanded to the size of another tensor")
             out.append(own)
         else:
+            copies(i - other.ndim)
             out.append(axis)
     return out
 
