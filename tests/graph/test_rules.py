@@ -569,6 +569,8 @@ REDUCTIONS = [
     row(aten.prod, f(2, 3), 1, silent=1.0, free=2),
     row(aten.prod, f(2, 3), silent=1.0, free=2),
     row(aten.all, b(2, 3), 1, free=2),
+    row(aten._is_all_true, b(2, 3), free=2, shape_only=True),
+    row(aten._is_any_true, b(2, 3), free=2, shape_only=True),
     row(aten.max, f(2, 3), 1, free=2),
     row(aten.max, f(2, 3), 1, True, free=2),
     row(aten.max, f(2, 3), silent=-INF, free=2),

@@ -311,6 +311,8 @@ def _pin_unread(analysis: Analysis) -> None:
                 for value in node.reads:
                     for axis in analysis.axes(value):
                         pieces.difference_update(dims(axis))
+                if not pieces:
+                    return
     for dim in pieces:
         pin(dim, "a part that the captured pass does not read")
 

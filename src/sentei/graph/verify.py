@@ -41,8 +41,8 @@ _COMPACT = {
     "batch_norm", "instance_norm", "scaled_dot_product_attention",
     "layer_norm", "rms_norm", "group_norm", "softmax", "log_softmax", "_softmax",
     "_log_softmax", "_safe_softmax", "mean", "var", "std", "var_mean", "std_mean", "logsumexp",
-    "amax", "amin", "max", "min", "prod", "all", "native_layer_norm", "native_group_norm",
-    "_fused_rms_norm", "special_softmax", "aminmax",
+    "amax", "amin", "max", "min", "prod", "all", "_is_all_true", "native_layer_norm",
+    "native_group_norm", "_fused_rms_norm", "special_softmax", "aminmax",
 }  # fmt: skip
 
 

@@ -115,7 +115,15 @@ def _dropped(x: Traced, dims: Any) -> list[Any]:
     return [x.axes[d] for d in ([dims] if isinstance(dims, int) else dims)] if x.ndim else []
 
 
-@rule(aten.sum, aten.nansum, aten.any, aten.count_nonzero, aten.linalg_vector_norm, aten.norm)
+@rule(
+    aten.sum,
+    aten.nansum,
+    aten.any,
+    aten._is_any_true,
+    aten.count_nonzero,
+    aten.linalg_vector_norm,
+    aten.norm,
+)
 def _(x: Traced, *rest: Any, **options: Any) -> Any:
     dims, keepdim = _dims(rest, options)
     return _reduced(x, dims, keepdim)
@@ -130,7 +138,7 @@ def _(x: Traced, *rest: Any, **options: Any) -> Any:
 
 @rule(aten.var, aten.std, aten.var_mean, aten.std_mean, aten.logsumexp, aten.amax,
       aten.amin, aten.nanmean, aten.prod, aten.all, aten.aminmax,
-      aten.special_logsumexp)  # fmt: skip
+      aten.special_logsumexp, aten._is_all_true)  # fmt: skip
 def _(x: Traced, *rest: Any, **options: Any) -> Any:
     dims, keepdim = _dims(rest, options)
     for axis in _dropped(x, dims):
