@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sentei.graph.literals import planted
 from sentei.graph.stock import STAND_INS
 from sentei.graph.tape import (
     AttributeKey,
@@ -157,6 +158,7 @@ def capture(
     training: bool = False,
     abstract: bool | None = None,
     seed: int = 0,
+    literals: frozenset[int] = frozenset(),
 ) -> Tape:
     """Record one forward pass of `model`.
 
@@ -165,18 +167,19 @@ def capture(
         abstract: True for meta twins, False for a real run, None for twins with the real run as
             fallback.
         seed: of the random numbers that the pass draws (a layer that is skipped now and then).
+        literals: numbers to follow wherever they stand in the code of the model's own modules.
     Raises:
         whatever the model's own forward raises; the model is as before.
     """
     if abstract is not None:
-        return _record(model, args, kwargs or {}, training, abstract, seed)
+        return _record(model, args, kwargs or {}, training, abstract, seed, literals)
     try:
-        return _record(model, args, kwargs or {}, training, True, seed)
+        return _record(model, args, kwargs or {}, training, True, seed, literals)
     except Exception as failure:
         if any(p.is_meta for p in model.parameters()):
             raise
         try:
-            return _record(model, args, kwargs or {}, training, False, seed)
+            return _record(model, args, kwargs or {}, training, False, seed, literals)
         except Exception as error:
             # The user's own error is the one to show, without our first attempt above it.
             raise error from (failure if isinstance(failure, NotImplementedError) else None)
@@ -189,6 +192,7 @@ def _record(
     training: bool,
     abstract: bool,
     seed: int = 0,
+    literals: frozenset[int] = frozenset(),
 ) -> Tape:
     tape = Tape(training=training, abstract=abstract)
     modules = named_modules(model)
@@ -214,6 +218,8 @@ def _record(
             if vars(module).get("training") is not training:
                 module.training = training
         tape.attributes = _plant_symbols(modules)
+        if literals:
+            tape.attributes |= _plant_literals(modules, literals)
         stack.enter_context(_module_stack(model, recorder, modules))
         asked = stack.enter_context(_training_watched())
         stack.enter_context(_forgetful(modules))
@@ -1053,6 +1059,22 @@ def _plant_symbols(modules: Sequence[tuple[str, nn.Module]]) -> dict[AttributeKe
         }
         state.update(new)
     return attributes
+
+
+def _plant_literals(
+    modules: Sequence[tuple[str, nn.Module]], wanted: frozenset[int]
+) -> dict[AttributeKey, int]:
+    """Put `Symbol`s in the place of numbers in the code; tells where each stands."""
+    found: dict[AttributeKey, int] = {}
+    for name, module in modules:
+
+        def make(path: tuple[Any, ...], number: int, name: str = name) -> int:
+            key = AttributeKey(name, path)
+            found[key] = number
+            return Symbol.make(number, ("attribute", key))
+
+        vars(module).update(planted(module, wanted, make))
+    return found
 
 
 def _wrap(

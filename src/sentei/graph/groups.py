@@ -181,20 +181,33 @@ def analyze(
     protect = [protect] if isinstance(protect, (str, nn.Module)) else list(protect)
     call = without_cache(model, *call_arguments(example_inputs, args, kwargs))
     patterns = protect_names(model, protect)
-    tapes = captures(model, *call, train=train)
-    analysis = analyze_tapes(tapes)
+    analysis = analyze_tapes(captures(model, *call, train=train))
+    numbers: frozenset[int] = frozenset()
+    while not numbers >= analysis.facts.literals:
+        # Numbers stand in the way that are no part of the model but of its code: follow them, too.
+        # Behind them others may turn up.
+        numbers |= analysis.facts.literals
+        try:
+            analysis = analyze_tapes(captures(model, *call, train=train, literals=numbers))
+        except Exception:  # code that takes nothing but plain numbers
+            break
     groups = Groups(analysis, patterns)
     _check_protected(groups, model, protect)
     return groups
 
 
 def captures(
-    model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, train: bool = True
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    *,
+    train: bool = True,
+    literals: frozenset[int] = frozenset(),
 ) -> list[Tape]:
     """The tapes to analyze: eval mode, and train mode where that runs on these inputs and the
     code asks for the mode at all."""
     try:
-        tapes = [capture(model, args, kwargs)]
+        tapes = [capture(model, args, kwargs, literals=literals)]
     except Exception as error:
         error.add_note(
             f"raised by the forward of {type(model).__name__} on the example inputs, in eval mode; "
@@ -204,7 +217,8 @@ def captures(
     if train and not tapes[0].any_mode:
         # Many models want other inputs for training (targets, larger batches).
         with suppress(Exception):
-            tapes.append(capture(model, args, kwargs, training=True, abstract=tapes[0].abstract))
+            how: Any = {"training": True, "abstract": tapes[0].abstract, "literals": literals}
+            tapes.append(capture(model, args, kwargs, **how))
         if len(tapes) > 1 and not tapes[0].abstract:
             # A layer that is skipped now and then: how many numbers were drawn before depends on
             # widths in a real run, so no two passes of it can be compared.

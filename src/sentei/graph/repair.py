@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sentei.graph.analysis import Analysis
 from sentei.graph.axis import Dim
 from sentei.graph.errors import PruneError
+from sentei.graph.literals import read_literal, write_literal
 from sentei.graph.tape import AttributeKey
 
 __all__ = ["new_attributes", "read_attribute", "stock_attributes", "write_attribute"]
@@ -41,6 +42,8 @@ def _whole(dim: Dim) -> int:
 def read_attribute(model: nn.Module, key: AttributeKey) -> Any:
     """The value that `key` names."""
     value: Any = model.get_submodule(key.module)
+    if key.in_code:
+        return read_literal(value, key.path)
     for step in key.path:
         value = _step(value, step)
     return value
@@ -48,7 +51,11 @@ def read_attribute(model: nn.Module, key: AttributeKey) -> Any:
 
 def write_attribute(model: nn.Module, key: AttributeKey, value: int) -> None:
     """Set the integer that `key` names; tuples on the way are rebuilt."""
-    _write(model.get_submodule(key.module), key.path, value)
+    module = model.get_submodule(key.module)
+    if key.in_code:
+        write_literal(module, key.path, value)
+    else:
+        _write(module, key.path, value)
 
 
 def _step(owner: Any, step: Any) -> Any:

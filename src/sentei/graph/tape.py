@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from sentei.graph.literals import is_literal
+
 __all__ = ["AttributeKey", "Node", "Scalar", "Symbol", "Tape", "Value", "flatten", "operator_name",
            "square_root", "undisturbed"]  # fmt: skip
 
@@ -129,13 +131,23 @@ class Tape:
 
 
 class AttributeKey(NamedTuple):
-    """Where an integer lives: a module, and the path of attributes and indices from there."""
+    """Where an integer lives: a module, and the path of attributes and indices from there; or a
+    place in the module's code, see `sentei.graph.literals`."""
 
     module: str
     path: tuple[Any, ...]
 
+    @property
+    def in_code(self) -> bool:
+        """Is it a number that stands in a method?"""
+        return is_literal(self.path)
+
     def __str__(self) -> str:
         text = self.module
+        if self.in_code:
+            method, number, nth = self.path
+            where = f"the number {number} in {text}{'.' if text else ''}{method}"
+            return f"{where} (use {nth + 1})" if nth else where
         for step in self.path:
             text += (f".{step}" if text else step) if isinstance(step, str) else f"[{step!r}]"
         return text

@@ -240,6 +240,8 @@ class _Solver:
         size = size_of(need.axis)
         if not size.is_constant:
             name = need.node.operator
+            if any(d.pinned is None and d in self.relevant for d in size.dims):
+                self.facts.literals.add(int(need.size))
             self._freeze(
                 size.dims,
                 f"{need.node.module or 'the model'} passes the number {int(need.size)} to {name}",
@@ -263,7 +265,8 @@ class _Solver:
         expr = need.size.expr
         why = f"{need.node.module or 'the model'} computes one width from another"
         try:
-            unknown = {k for k in _attributes(expr) if k not in self.known}
+            # A number in the code that is no width itself stays what it is: the 2 of `width // 2`.
+            unknown = {k for k in _attributes(expr) if k not in self.known and not k.in_code}
             if len(unknown) == 1 and any(d in self.relevant for d in size.dims):
                 key = next(iter(unknown))
                 value = self._invert(expr, key, Quotient(size))

@@ -18,6 +18,7 @@ from sentei.graph.errors import PruneError
 from sentei.graph.history import history
 from sentei.graph.layers.change import all_or_nothing, put_in, submodule, take_out
 from sentei.graph.layers.plain import build
+from sentei.graph.literals import is_literal, read_literal
 from sentei.graph.stock import STAND_INS
 from sentei.graph.surgery import Surgery, _Transaction, apply, renew
 from sentei.graph.tape import AttributeKey
@@ -340,7 +341,23 @@ def _check_python(recipe: Recipe, model: nn.Module) -> None:
         kind.adopt(twin)
         states[name] = vars(twin)
     for edit in recipe.attributes:
-        _check_edit(edit, states)
+        if is_literal(tuple(edit.path)):
+            _check_number(edit, modules)
+        else:
+            _check_edit(edit, states)
+
+
+def _check_number(edit: Edit, modules: dict[str, nn.Module]) -> None:
+    """The code of the model has the number that the recipe replaces."""
+    where = AttributeKey(edit.module, tuple(edit.path))
+    if edit.module not in modules:
+        raise PruneError(f"the recipe edits {quoted(edit.module)}, which the model does not have")
+    if type(edit.path[1]) is not int or type(edit.path[2]) is not int:
+        raise PruneError(f"the recipe edits {quoted(str(where))}, which is no number")
+    try:
+        read_literal(modules[edit.module], where.path)
+    except LookupError as error:
+        raise PruneError(f"the recipe edits {quoted(str(where))}: {error}") from None
 
 
 def _check_edit(edit: Edit, states: dict[str, dict[str, Any]]) -> None:

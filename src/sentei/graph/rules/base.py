@@ -103,7 +103,10 @@ class Scale:
 
 @dataclass
 class Facts:
-    """What the rules found while walking a tape."""
+    """What the rules found while walking a tape.
+
+    literals: plain numbers that had to equal a width that was free to change.
+    """
 
     needs: list[Need] = field(default_factory=list)
     ties: list[tuple[Axis, Axis, str]] = field(default_factory=list)
@@ -113,6 +116,7 @@ class Facts:
     equal: list[tuple[Any, Any]] = field(default_factory=list)
     numbered: list[tuple[Value, Axis, str]] = field(default_factory=list)
     copied: set[tuple[int, int]] = field(default_factory=set)
+    literals: set[int] = field(default_factory=set)
 
 
 _facts: list[Facts] = []

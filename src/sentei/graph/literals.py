@@ -1,0 +1,253 @@
+"""Numbers that stand in a model's code, such as the 400 of `x.view(-1, 400)`.
+
+They are widths as much as the integers that modules hold, and follow in the same way: while a pass
+is captured a `Symbol` stands in the place of such a number, and after surgery the module is of a
+class that differs from its own in that number only. The class keeps its name; its copies and
+pickles are made from the model's own class; and calling it builds the model as it was written.
+
+Only numbers in methods of the model's own modules follow. Those in free functions, in what a
+decorator hides, in scripted and generated modules, and in torch's own code stay.
+
+Where a number is: ("forward()", 400, 0): the method, what is written there, and the how-manieth of
+its kind in that code it is.
+"""
+
+from __future__ import annotations
+
+import dis
+import types
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["is_literal", "originally", "planted", "read_literal", "write_literal", "written"]
+
+_NUMBERS = "_sentei_numbers"
+Swap = Callable[[int, int], int]  # (which, what is there) -> what is to be there
+
+
+def is_literal(path: tuple[Any, ...]) -> bool:
+    """Does the path lead into code?
+
+    >>> is_literal(("forward()", 400, 0)), is_literal(("heads",))
+    (True, False)
+    """
+    return len(path) == 3 and isinstance(path[0], str) and path[0].endswith("()")
+
+
+def originally(kind: type) -> type:
+    """The class as its author wrote it."""
+    return kind.__mro__[1] if _NUMBERS in vars(kind) else kind
+
+
+def planted(
+    module: nn.Module, wanted: frozenset[int], make: Callable[[tuple[Any, ...], int], int]
+) -> dict[str, Any]:
+    """Methods with other numbers in the place of those that are `wanted`, to go into the module.
+
+    Args:
+        make: gives what takes the place of a number, from its path and the number.
+    """
+    kind = type(module)
+    if isinstance(module, torch.jit.ScriptModule) or _copies_itself(originally(kind)):
+        return {}
+    made: dict[str, Any] = {}
+    for name in dict.fromkeys(n for k in _own(originally(kind)) for n in vars(k)):
+        source, now = _method(originally(kind), name), _method(kind, name)
+        if source is None or now is None or name in vars(module):
+            continue
+        if wanted.isdisjoint(written(kind, name)):
+            continue
+        first = written(originally(kind), name)
+
+        def swap(which: int, there: int, name: str = name, first: Any = first) -> int:
+            if there not in wanted:
+                return there
+            what = first[which]
+            return make((f"{name}()", what, first[:which].count(what)), there)
+
+        function = _other(now, swap)
+        if function is not None:
+            made[name] = types.MethodType(function, module)
+    return made
+
+
+def written(kind: type, name: str) -> list[int]:
+    """The integer constants of a method, in the order of its code, and of its defaults.
+
+    >>> class Net(nn.Module):
+    ...     def forward(self, x):
+    ...         return x.view(-1, 16 * 5 * 5).split((100, 300), dim=1)
+    >>> written(Net, "forward")
+    [-1, 400, 100, 300, 1]
+    """
+    method = _method(kind, name)
+    found: list[int] = []
+
+    def note(which: int, there: int) -> int:
+        found.append(there)
+        return there
+
+    if method is not None:
+        _other(method, note)
+    return found
+
+
+def read_literal(module: nn.Module, path: tuple[Any, ...]) -> int:
+    """The number that is there now.
+
+    Raises:
+        LookupError: the code has no such number.
+    """
+    name, which = _place(module, path)
+    return written(type(module), name)[which]
+
+
+def write_literal(module: nn.Module, path: tuple[Any, ...], value: int) -> None:
+    """Give the module a class with this number in its code.
+
+    Raises:
+        LookupError: the code has no such number.
+    """
+    place = _place(module, path)
+    numbers = {**vars(type(module)).get(_NUMBERS, {}), place: value}
+    module.__class__ = _with(originally(type(module)), numbers)
+
+
+def _place(module: nn.Module, path: tuple[Any, ...]) -> tuple[str, int]:
+    name, what, nth = path[0][:-2], *path[1:]
+    kind = originally(type(module))
+    theirs = any(name in vars(k) for k in _own(kind)) and not _copies_itself(kind)
+    first = written(kind, name) if theirs else []
+    places = [i for i, there in enumerate(first) if there == what]
+    if not 0 <= nth < len(places):
+        raise LookupError(
+            f"{type(module).__name__}.{name} has the number {what} {len(places)} times in its code"
+        )
+    return name, places[nth]
+
+
+# -- classes --------------------------------------------------------------------------------------
+def _with(kind: type, numbers: Mapping[tuple[str, int], int]) -> type:
+    """The class with other numbers; the same one each time, while anything is of it."""
+    known: type
+    for known in type.__subclasses__(kind):
+        if vars(known).get(_NUMBERS) == numbers:
+            return known
+    space: dict[str, Any] = {
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "__doc__": kind.__doc__,
+        "__new__": lambda cls, *args, **kwargs: kind(*args, **kwargs),
+        "__reduce_ex__": lambda self, protocol: (
+            _again, (kind, tuple(sorted(numbers.items()))), self.__getstate__()
+        ),
+        _NUMBERS: dict(numbers),
+    }  # fmt: skip
+    for name in {name for name, _ in numbers}:
+        own = {which: value for (n, which), value in numbers.items() if n == name}
+        method = _method(kind, name)
+        space[name] = method and _other(method, _from(own))
+    return type(kind)(kind.__name__, (kind,), space)
+
+
+def _from(numbers: Mapping[int, int]) -> Swap:
+    return lambda which, what: numbers.get(which, what)
+
+
+def _again(kind: type, numbers: tuple[tuple[tuple[str, int], int], ...]) -> Any:
+    """An empty object of the class with these numbers: what copies and pickles begin with."""
+    return object.__new__(_with(kind, dict(numbers)))
+
+
+def _copies_itself(kind: type) -> bool:
+    """A class with copies of its own making, which would not know of other code."""
+    reduce: Any = kind.__reduce_ex__
+    return hasattr(kind, "__deepcopy__") or reduce is not object.__reduce_ex__
+
+
+def _own(kind: type) -> Iterator[type]:
+    """The classes of the model's authors among the bases."""
+    for base in kind.__mro__:
+        if base.__module__.partition(".")[0] not in ("torch", "builtins", "typing", "abc"):
+            yield base
+
+
+def _method(kind: type, name: str) -> types.FunctionType | None:
+    found = next((vars(k)[name] for k in kind.__mro__ if name in vars(k)), None)
+    return found if type(found) is types.FunctionType else None
+
+
+# -- code -----------------------------------------------------------------------------------------
+def _other(function: types.FunctionType, swap: Swap) -> types.FunctionType | None:
+    """The function with other numbers; None where its code cannot take them."""
+    count = iter(range(1 << 30))
+
+    def counted(there: int) -> int:
+        return swap(next(count), there)
+
+    code = _code(function.__code__, counted)
+    if code is None:
+        return None
+    new = types.FunctionType(
+        code,
+        function.__globals__,
+        function.__name__,
+        _constant(function.__defaults__, counted),
+        function.__closure__,
+    )
+    named = function.__kwdefaults__
+    new.__kwdefaults__ = named and {k: _constant(x, counted) for k, x in named.items()}
+    new.__qualname__, new.__module__ = function.__qualname__, function.__module__
+    new.__doc__ = function.__doc__
+    new.__dict__.update(function.__dict__)
+    return new
+
+
+def _code(code: types.CodeType, swap: Callable[[int], Any]) -> types.CodeType | None:
+    constants, raw = list(code.co_consts), bytearray(code.co_code)
+    before = len(constants)
+    for step in dis.get_instructions(code):
+        small = step.opname == "LOAD_SMALL_INT"  # which stands in the instruction itself
+        if not small and step.opcode not in dis.hasconst:
+            continue
+        assert step.arg is not None
+        old = step.arg if small else constants[step.arg]
+        new = _constant(old, swap)
+        if new is _STUCK:
+            return None
+        if new is old:
+            continue
+        # Equal constants share a place; each use gets one of its own.
+        place = len(constants)
+        if place > 255 or (not small and step.arg > 255):
+            return None
+        constants.append(new)
+        if small:
+            raw[step.offset] = dis.opmap["LOAD_CONST"]
+        raw[step.offset + 1] = place
+    if len(constants) == before:
+        return code
+    return code.replace(co_code=bytes(raw), co_consts=tuple(constants))
+
+
+_STUCK: Any = object()
+
+
+def _constant(old: Any, swap: Callable[[int], Any]) -> Any:
+    """A constant with other numbers; itself where nothing changes."""
+    if type(old) is int:
+        return swap(old)
+    if isinstance(old, types.CodeType):  # of a comprehension or an inner function
+        inner = _code(old, swap)
+        return _STUCK if inner is None else inner
+    if type(old) is slice:
+        parts: Any = [_constant(x, swap) for x in (old.start, old.stop, old.step)]
+        same = parts[0] is old.start and parts[1] is old.stop and parts[2] is old.step
+        return old if same else slice(*parts)
+    if type(old) is tuple:
+        parts = [_constant(x, swap) for x in old]
+        return old if all(a is b for a, b in zip(old, parts, strict=True)) else tuple(parts)
+    return old

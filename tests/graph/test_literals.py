@@ -1,0 +1,250 @@
+"""Numbers in the code of a model are widths, too, and follow."""
+
+import copy
+import pickle
+import types
+
+import pytest
+import torch
+from torch import nn
+
+import sentei
+from sentei.graph.errors import PruneError
+from sentei.graph.literals import originally, read_literal, write_literal, written
+from sentei.storage.recipe import parse
+
+
+class LeNet(nn.Module):
+    """As in PyTorch's own tutorial."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.conv2, self.pool = nn.Conv2d(3, 6, 5), nn.Conv2d(6, 16, 5), nn.MaxPool2d(2)
+        self.fc1, self.fc2 = nn.Linear(16 * 5 * 5, 20), nn.Linear(20, 10)
+
+    def forward(self, x):
+        x = self.pool(self.conv1(x).relu())
+        x = self.pool(self.conv2(x).relu())
+        return self.fc2(self.fc1(x.view(-1, 16 * 5 * 5)).relu())
+
+
+class Attention(nn.Module):
+    """Equal numbers in other roles; heads of a method of its own, with a default."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.qkv, self.out = nn.LayerNorm(16), nn.Linear(16, 48), nn.Linear(16, 16)
+
+    def heads(self, x, n=4):
+        return x.reshape(*x.shape[:2], n, 4).transpose(1, 2)
+
+    def forward(self, x):
+        q, k, v = map(self.heads, self.qkv(self.norm(x)).split((16, 16, 16), dim=-1))
+        weights = (q @ k.mT / 4**0.5).softmax(-1)
+        return x + self.out((weights @ v).transpose(1, 2).reshape(x.shape[0], -1, 16))
+
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(5, 16), nn.Linear(16, 3)
+        self.layers = nn.ModuleList([Attention(), Attention()])
+
+    def forward(self, x):
+        x = self.embed(x)
+        for layer in self.layers:
+            x = layer(x)
+        return self.head(x)
+
+
+class Halves(nn.Module):
+    """In a comprehension and a slice, compared with a shape, and as a divisor that stays."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.outside = nn.Linear(5, 12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        x = self.inside(x)
+        a, b = x[:, :6], x[:, 6:]
+        assert a.shape[1] == x.shape[1] // 2
+        both = [y.reshape(-1, 2, 3) for y in (a * b.sigmoid(), b)]
+        return self.outside(torch.cat(both, dim=1).flatten(1))
+
+
+NETWORKS = {
+    "lenet": (LeNet, (2, 3, 32, 32)),
+    "encoder": (Encoder, (2, 7, 5)),
+    "halves": (Halves, (4, 5)),
+}
+
+
+def build(name):
+    torch.manual_seed(0)
+    make, shape = NETWORKS[name]
+    return make().double().eval(), torch.randn(shape, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_numbers_follow_and_stay_with_copies_and_files(name, tmp_path):
+    model, x = build(name)
+    groups = sentei.analyze(model, x)
+    assert not any("passes the number" in g.pinned for g in groups.pinned.values())
+    result = sentei.prune(model, x, target=sentei.Target(width=0.5))
+    assert result.verification.passed and result.verification.conclusive
+    assert any(key.in_code for key in result.surgery.attributes)
+    y = model(x)
+    for again in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(again(x), y)
+        kinds = zip(map(type, again.modules()), map(type, model.modules()), strict=True)
+        assert all(originally(a) is originally(b) for a, b in kinds)
+    assert torch.equal(copy.copy(model)(x), y)
+    model.train()(x).sum().backward()
+    model.eval()
+    first = sentei.save(result, tmp_path / "first")
+    loaded = sentei.load(first, build(name)[0])
+    assert torch.equal(loaded(x), y)
+    second = sentei.prune(loaded, x, target=sentei.Target(width=0.6))
+    assert second.verification.passed
+    again = sentei.load(sentei.save(second, tmp_path / "second"), build(name)[0])
+    assert torch.equal(again(x), loaded(x))
+
+
+def test_the_class_is_the_authors_but_for_the_number():
+    model, x = build("lenet")
+    sentei.prune(model, x, target=sentei.Target(width=0.5))
+    assert isinstance(model, LeNet) and type(model).__name__ == "LeNet"
+    assert written(type(model), "forward") == [-1, 200]
+    assert type(type(model)()) is LeNet  # calling it builds the network as it was written
+    assert written(LeNet, "forward") == [-1, 400]
+    fresh, _ = build("lenet")
+    assert fresh(x).shape == (2, 10)
+
+
+def test_each_use_of_a_number_is_one_of_its_own():
+    model, x = build("encoder")
+    surgery = sentei.delete_units(model, "layers.0.qkv/0", [0], x).surgery
+    assert {str(key): value for key, value in surgery.attributes.items()} == {
+        "the number 4 in layers.0.heads() (use 2)": 3,  # the heads, a default; not their width
+        "the number 16 in layers.0.forward()": 12,
+        "the number 16 in layers.0.forward() (use 2)": 12,
+        "the number 16 in layers.0.forward() (use 3)": 12,
+        "the number 16 in layers.0.forward() (use 4)": 12,
+    }
+    assert written(type(model.layers[0]), "heads") == [2, 4, 1, 2, 3]
+    assert type(model.layers[1]) is Attention
+
+
+def test_a_rollback_takes_the_class_back():
+    model, x = build("lenet")
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(PruneError):
+        sentei.prune(model, x, target=sentei.Target(macs=1e-9))
+    assert type(model) is LeNet and model.state_dict().keys() == before.keys()
+
+
+class Elsewhere(nn.Module):
+    """The number is in a function that is no method."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.outside = nn.Linear(5, 12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.outside(_fold(self.inside(x)).flatten(1))
+
+
+def _fold(x):
+    return x.view(-1, 3, 4)
+
+
+def test_a_number_in_a_free_function_stays():
+    groups = sentei.analyze(Elsewhere(), torch.randn(2, 5))
+    assert "the model passes the number 3 to view" in {g.pinned for g in groups.pinned.values()}
+
+
+class Copied(LeNet):
+    def __deepcopy__(self, memo):
+        return Copied()
+
+
+def test_a_class_that_copies_itself_in_its_own_way_keeps_its_numbers():
+    groups = sentei.analyze(Copied(), torch.randn(2, 3, 32, 32))
+    assert groups.pinned["conv2"].pinned == "the model passes the number 400 to view"
+
+
+class Twice(nn.Module):
+    """One module, whose number is two widths."""
+
+    class Fold(nn.Module):
+        def forward(self, x):
+            return x.reshape(len(x), 6)
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.fold = nn.Linear(5, 6), nn.Linear(5, 6), Twice.Fold()
+        self.c, self.d = nn.Linear(6, 2), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.c(self.fold(self.a(x))) + self.d(self.fold(self.b(x)))
+
+
+def test_widths_that_one_number_stands_for_are_tied():
+    torch.manual_seed(0)
+    model, x = Twice().eval(), torch.randn(3, 5)
+    groups = sentei.analyze(model, x)
+    assert groups["a"].tied == ("b",)
+    assert sentei.prune(model, x, target=sentei.Target(width=0.5)).verification.passed
+
+
+def test_numbers_that_are_not_there():
+    model, _ = build("lenet")
+    assert read_literal(model, ("forward()", 400, 0)) == 400
+    for path in [("forward()", 400, 1), ("forward()", 401, 0), ("_call_impl()", 1, 0)]:
+        with pytest.raises(LookupError, match="has the number"):
+            write_literal(model, path, 3)
+    assert type(model) is LeNet
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "word"),
+    [
+        ("400", "401", "has the number 401 0 times"),
+        ("forward()", "train()", "has the number 400 0 times"),
+        ("400", '"x"', "is no number"),
+    ],
+)
+def test_edits_of_numbers_that_the_model_does_not_have(tmp_path, old, new, word):
+    model, x = build("lenet")
+    folder = sentei.save(sentei.prune(model, x, target=sentei.Target(width=0.5)), tmp_path / "a")
+    path = folder / "sentei.json"
+    text = path.read_text()
+    place = text.index('"forward()"')
+    path.write_text(text[:place] + text[place:].replace(old, new, 1))
+    assert parse(folder)
+    fresh, _ = build("lenet")
+    with pytest.raises(PruneError, match=word):
+        sentei.load(folder, fresh)
+    assert type(fresh) is LeNet and fresh.fc1.in_features == 400
+
+
+def test_compiled_and_exported_networks_have_the_new_numbers():
+    model, x = build("halves")
+    sentei.prune(model, x, target=sentei.Target(width=0.5))
+    program = torch.export.export(model, (x,))
+    torch.testing.assert_close(program.module()(x), model(x))
+    compiled = torch.compile(model, backend="eager")
+    torch.testing.assert_close(compiled(x), model(x))
+
+
+def test_functions_with_too_many_constants_keep_their_numbers():
+    numbers = "+".join(f"x[{n}:]" for n in range(300))
+    space = {}
+    exec(f"def forward(self, x):\n    return {numbers}", space)
+    kind = type("Long", (nn.Module,), {"forward": space["forward"]})
+    assert len(written(kind, "forward")) == 300
+    module = kind()
+    assert isinstance(space["forward"], types.FunctionType)
+    from sentei.graph.literals import planted
+
+    assert planted(module, frozenset({299}), lambda path, number: number + 1) == {}
