@@ -52,7 +52,10 @@ def alone(home):
 
 
 def done(child):
-    text, errors = child.communicate(timeout=120)
+    try:
+        text, errors = child.communicate(timeout=120)
+    finally:
+        child.terminate()  # a launcher ends what it has started
     assert child.returncode == 0, errors
     return text, errors
 

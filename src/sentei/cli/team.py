@@ -8,6 +8,7 @@ two machines need to come to the same result by themselves. `torchrun`, `acceler
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import json
@@ -212,12 +213,20 @@ def team_of(config: Config) -> Iterator[Team]:
         )
     except ValueError as error:
         raise PruneError(f"accelerate: {error}") from error
+    if there > 1 and ours:
+        # Not when this run ends: processes that meet a second time, for another run or a loop of
+        # the user's own, would find the addresses of the first in the launcher's store, and wait.
+        atexit.register(_part)
     try:
         yield Team(accelerator, sharded=config.parallel == "fsdp")
-        accelerator.end_training()
     finally:
         if ours:  # the next run in this process may want another precision
             AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def _part() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def launch(config: Config | None, out: Path, processes: int, *, resume: bool, debug: bool) -> int:
