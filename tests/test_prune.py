@@ -372,3 +372,23 @@ def test_li_et_al_vgg16():
     remove(model, groups, keep, ((CIFAR,), {}))
     assert counts(model) == (5_390_176, 206_279_680)
     assert parameters(model) == 5_397_034
+
+
+class Steps(nn.Module):
+    """A layer for each step of a sequence, as many as the longest has."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Linear(3, 8), nn.Linear(8, 2)
+        self.steps = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+
+    def forward(self, x):
+        h = self.stem(x[:, 0])
+        for t in range(1, x.shape[1]):
+            h = torch.tanh(self.steps[t](h) + self.stem(x[:, t]))
+        return self.head(h)
+
+
+def test_what_the_example_did_not_run_is_named():
+    result = prune(Steps(), torch.randn(2, 3, 3), target=Target(width=0.5))
+    assert "left whole: steps.0, steps.3. Where other inputs" in " ".join(str(result).split())

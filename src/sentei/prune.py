@@ -23,6 +23,7 @@ from sentei.allocation.table import LatencyTable
 from sentei.allocation.target import in_units
 from sentei.criteria import Criterion, Evidence, score
 from sentei.depth import absolute, choose
+from sentei.graph.analysis import UNUSED
 from sentei.graph.axis import Dim, dims, resolve
 from sentei.graph.blueprint import without_cache
 from sentei.graph.capture import unwrap
@@ -145,6 +146,13 @@ class Result:
             gone = ", ".join(layer.name for layer in self.layers)
             lines.append(escape(f"{len(self.layers)} layers taken out: {gone}."))
         lines += [escape(f"Held: {name}: {why}") for name, why in self.held.items()]
+        idle = _idle(self.groups)
+        if idle and lost:
+            more = f" and {len(idle) - 5} more" if len(idle) > 5 else ""
+            lines.append(escape(
+                f"Not run on the example input, and left whole: {', '.join(idle[:5])}{more}. "
+                "Where other inputs run them, they may not fit what is around them any more."
+            ))  # fmt: skip
         if self.verification is not None:
             lines.append(escape(str(self.verification)))
         spent = ", ".join(f"{stage} {t:.2f} s" for stage, t in self.seconds.items())
@@ -180,6 +188,18 @@ def _add_times(table: Any, timing: Timing, asked: float | None) -> None:
     row("latency, predicted", timing.predicted, limit if timing.after is None else "")
     if timing.after is not None:
         row("latency, measured", timing.after, limit)
+
+
+def _idle(groups: Groups) -> list[str]:
+    """The modules whose parameters the captured pass did not use."""
+    names = {
+        part.parameter.rpartition(".")[0]: None
+        for group in groups.pinned.values()
+        if group.pinned == UNUSED
+        for part in group.slices
+        if groups.analysis.origins[part.parameter] == "parameter"
+    }
+    return [name for name in names if name]
 
 
 def _percent(part: float, whole: float) -> str:

@@ -15,7 +15,10 @@ from sentei.graph.rules.base import _where, same
 from sentei.graph.tape import AttributeKey, Node, Scalar, Tape, Value, flatten, undisturbed
 from sentei.graph.ties import Solution, solve
 
-__all__ = ["Analysis", "analyze_tapes"]
+__all__ = ["UNUSED", "Analysis", "analyze_tapes"]
+
+UNUSED = "not used in the captured pass"
+"""Why a parameter is pinned that no operator read."""
 
 
 @dataclass
@@ -105,7 +108,7 @@ def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
     for name, axes in analysis.parameters.items():
         if not any(id(tape.parameters.get(name)) in used for tape in tapes):
             for axis in axes:
-                pin(axis, "not used in the captured pass")
+                pin(axis, UNUSED)
     with recording(analysis.facts) as current:
         for tape in tapes:
             for node in tape.nodes:
