@@ -209,6 +209,16 @@ def test_mistakes_are_one_line(home, monkeypatch, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
+def test_a_launcher_that_started_one_of_several_is_noticed(home, monkeypatch, tmp_path):
+    """As `accelerate launch --cpu --num_processes 2` does."""
+    run = ("prune", f"{home}/mine.py:net", "--input", "1x6", "-t", "50%", "-o")
+    assert "started one process" not in sentei(*run, tmp_path / "one")
+    for name, value in {"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert "started one process of those" in " ".join(sentei(*run, tmp_path / "two").split())
+
+
 class Two(team.Team):
     """What two processes say to each other, by one of them."""
 
