@@ -523,6 +523,24 @@ def test_numbers_measured_in_a_real_run_may_change() -> None:
     torch.testing.assert_close(model(x), want, rtol=1e-9, atol=1e-12)
 
 
+def test_how_many_a_real_run_counts_may_change() -> None:
+    class Counting(Measured):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.stem(x)
+            frames = torch.arange(int(100 * y.abs().sum()))  # as long as it says that it speaks
+            if not len(frames):
+                raise ValueError("nothing to say")
+            return self.head(y) * frames.double().mean()
+
+    model, x = Counting().double(), torch.randn(3, 5, dtype=torch.float64)
+    groups = analyze(model, x)
+    assert not groups.analysis.tapes[0].abstract
+    keep = {"stem": torch.arange(5)}
+    want = zeroed(model, groups, keep)(x)
+    assert remove(model, groups, keep, ((x,), {})).verification.passed
+    torch.testing.assert_close(model(x), want, rtol=1e-9, atol=1e-12)
+
+
 def test_a_number_from_a_width_may_choose_a_branch() -> None:
     class Chooser(Measured):
         def forward(self, x: Tensor) -> Tensor:
