@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import sentei
 from sentei.graph import surgery
 from sentei.graph.errors import VerificationError
 from sentei.graph.groups import Groups, analyze
@@ -424,6 +425,34 @@ def test_the_width_of_what_is_written_over_placeholders_goes(expanded: bool) -> 
     result, groups = prune_half(model, (ids, torch.randn(3, 7, dtype=torch.float64)), {})
     assert {g.size for g in groups.values()} == {12, 20}
     assert result.verification.passed and model.words.weight.shape == (9, 6)
+
+
+class Routed(nn.Module):
+    """Two experts whose rows one grouped product takes, in lines of whole 16 bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(5, 8), nn.Linear(14, 3)
+        self.up = nn.Parameter(torch.randn(2, 40, 8) / 3)
+        self.down = nn.Parameter(torch.randn(2, 14, 20) / 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        ends = torch.tensor([4, len(x)], dtype=torch.int32)
+        x = self.stem(x)
+        gate, up = torch._grouped_mm(x, self.up.transpose(1, 2), ends).chunk(2, dim=-1)
+        return self.head(torch._grouped_mm(gate.sigmoid() * up, self.down.transpose(1, 2), ends))
+
+
+def test_widths_stay_multiples_of_what_a_kernel_takes() -> None:
+    torch.manual_seed(0)
+    model = Routed().eval()
+    x = torch.randn(10, 5)
+    groups = analyze(model, x)
+    assert {g.size: g.step for g in groups.values()} == {8: 4, 20: 4, 14: 1}
+    result = sentei.prune(copy.deepcopy(model), x, target=sentei.Target(params=0.75))
+    assert result.model.down.shape[2] % 4 == 0 and result.model.stem.out_features % 4 == 0
+    small, _ = prune_half(model, (x,), {})
+    assert small.verification.passed and model.down.shape == (2, 7, 8)
 
 
 class Averaging(nn.Module):

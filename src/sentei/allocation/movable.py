@@ -27,7 +27,7 @@ class Together:
 
     @property
     def shares(self) -> int:
-        return gcd(*(g.size for g in self.members))
+        return gcd(*(g.size // g.step for g in self.members))
 
     @property
     def name(self) -> str:

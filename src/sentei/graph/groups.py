@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import gcd
+from math import gcd, lcm
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from sentei.graph.analysis import Analysis, analyze_tapes
-from sentei.graph.axis import Axis, Dim, Fixed, Product, dims, positions, resolve
+from sentei.graph.axis import Axis, Dim, Fixed, Product, dims, positions, resolve, width
 from sentei.graph.blueprint import without_cache
 from sentei.graph.capture import capture, unwrap
 from sentei.graph.cost import Cost, CostModel
@@ -54,7 +54,8 @@ class Group:
     kind: "channels", "blocks" (heads, conv groups: outer part of a wider axis) or "block width".
     pinned: None, or why no unit may be removed.
     normalised: removal changes a statistic (layer norm, softmax, mean) taken over the units.
-    step: units are removed in multiples of this (ties between widths ask for it).
+    step: units are removed in multiples of this (ties between widths ask for it, and kernels that
+        take rows of whole 16 bytes).
     tied: names of groups that must keep the same share.
     outer: the group in which this one is free: each outer unit (head) may keep others, as many.
     """
@@ -320,11 +321,13 @@ def _build(analysis: Analysis, protect: tuple[str, ...]) -> list[Group]:
                 for mate in classes.get(dim, (dim,)):
                     mate.pinned = mate.pinned or f"protected by {pattern!r}"
     free = outers(analysis)
+    aligned = _aligned(analysis)
     out: list[Group] = []
     for dim, members in slices.items():
         dim.outer = free.get(dim)
         tied = [d for d in classes.get(dim, (dim,)) if d in slices and not d.pinned]
         shares = gcd(*(d.size for d in tied)) if tied else dim.size
+        shares //= lcm(*(m // gcd(m, d.size // shares) for d in tied if (m := aligned.get(d))))
         kind = "blocks" if dim in outer else "block width" if dim in inner else "channels"
         out.append(
             Group(
@@ -341,6 +344,21 @@ def _build(analysis: Analysis, protect: tuple[str, ...]) -> list[Group]:
             )
         )
     return out
+
+
+def _aligned(analysis: Analysis) -> dict[Dim, int]:
+    """dim -> what its width must be a multiple of, where a kernel asks it of an axis.
+
+    Of an axis with several dims nothing is said: they could meet it together.
+    """
+    found: dict[Dim, int] = {}
+    for axis, multiple in analysis.facts.aligned:
+        free = {d for d in dims(axis) if not d.pinned}
+        if len(free) == 1 and axis.size % multiple == 0:
+            (dim,) = free
+            each = axis.size - width(axis, lambda d: d.size - (d in free))  # noqa: B023
+            found[dim] = lcm(found.get(dim, 1), multiple // gcd(multiple, each))
+    return found
 
 
 def _matches(name: str, pattern: str) -> bool:

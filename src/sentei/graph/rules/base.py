@@ -44,8 +44,8 @@ from sentei.graph.axis import unify as _unify
 from sentei.graph.tape import Node, Value
 
 __all__ = [
-    "RULES", "Facts", "Need", "Rule", "Scale", "Traced", "averaged", "axes_like", "broadcast",
-    "copies", "cut", "data",
+    "RULES", "Facts", "Need", "Rule", "Scale", "Traced", "align", "averaged", "axes_like",
+    "broadcast", "copies", "cut", "data",
     "factor", "free", "need", "note", "pin", "product", "recording", "regroup", "repeats",
     "resolve", "rule",
     "same", "scaled", "split", "tie",
@@ -117,6 +117,7 @@ class Facts:
     numbered: list[tuple[Value, Axis, str]] = field(default_factory=list)
     copied: set[tuple[int, int]] = field(default_factory=set)
     literals: set[int] = field(default_factory=set)
+    aligned: list[tuple[Axis, int]] = field(default_factory=list)
 
 
 _facts: list[Facts] = []
@@ -208,6 +209,11 @@ def numbers(output: int, axis: Axis) -> None:
         _facts[-1].numbered.append(
             (node.outputs[output], axis, f"{_where()} numbers its positions")
         )
+
+
+def align(axis: Axis, multiple: int) -> None:
+    """The operator takes only widths of `axis` that are multiples of this."""
+    _facts[-1].aligned.append((axis, multiple))
 
 
 def copies(dim: int) -> None:

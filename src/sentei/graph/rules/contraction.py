@@ -8,6 +8,7 @@ import torch
 
 from sentei.graph.rules.base import (
     Traced,
+    align,
     aten,
     broadcast,
     data,
@@ -168,6 +169,10 @@ def _(a: Traced, b: Traced, p: float = 2.0, eps: float = 1e-6, keepdim: bool = F
 @rule(aten._grouped_mm)
 def _(x: Traced, weight: Traced, offsets: Any = None, *_: Any, **__: Any) -> Any:
     same(x.axes[-1], weight.axes[-2])
+    line = max(16 // x.value.dtype.itemsize, 1)  # its kernels take rows of whole 16 bytes
+    align(x.axes[-1], line)
+    if weight.value.origin == "parameter":  # what is transposed has its rows along the sum
+        align(weight.axes[-1], line)
     if x.ndim == 2 and weight.ndim == 3:  # rows sorted by expert, one matrix each
         pin(weight.axes[0], "rows are routed to experts by index")
         return [x.axes[0], weight.axes[-1]]
