@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
+from sentei.graph.groups import analyze
+from sentei.graph.surgery import remove
 from sentei.tasks.models import digits_resnet, digits_vgg, digits_vit, lenet5, lenet_300_100
 from sentei.tasks.papers import (
     VGG16_A,
@@ -89,6 +92,125 @@ TABLE = {
     # Liu et al. 2017, arXiv:1708.06519.
     "VGG-19 slim": (lambda: cifar_vgg(VGG19, None), 20_024_000, 398_136_320, 20_035_018),
 }
+
+
+# Published architectures of the same paper: percent pruned -> widths, weights, MACs. (What its own
+# table prints for 30 and 70 % its widths do not give; these are recounted.)
+SLIMMED = {
+    10: ("60 64 M 128 128 M 256 255 253 245 M 436 417 425 462 M 463 465 472 424",
+         15_881_680, 348_930_244),
+    30: ("56 64 M 128 128 M 256 254 249 227 M 284 239 244 351 M 369 364 384 255",
+         9_216_066, 274_362_114),
+    50: ("52 64 M 128 128 M 256 254 245 214 M 179 117 116 229 M 228 220 210 111",
+         4_607_121, 231_604_302),
+    60: ("51 64 M 128 128 M 256 254 245 213 M 165 85 92 153 M 83 86 87 111",
+         3_135_288, 221_911_158),
+    70: ("49 64 M 128 128 M 256 254 234 198 M 114 41 24 11 M 14 13 19 104",
+         2_363_288, 208_326_092),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("percent", SLIMMED)
+def test_counts_of_slimmed_networks(percent):
+    words, weights, macs = SLIMMED[percent]
+    widths = [w if w == "M" else int(w) for w in words.split()]
+    # What is above sorted(|gamma|)[int(total · p)] stays.
+    assert sum(w for w in widths if w != "M") == 5504 - 5504 * percent // 100 - 1
+    model = cifar_vgg(widths, None)
+    assert conv_linear_weights(model) == weights
+    assert conv_linear_macs(model, IMAGE) == macs
+
+
+def conv(inputs, outputs, kernel, stride=1):
+    return nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+
+
+class Dense(nn.Module):
+    def __init__(self, inputs, growth=12):
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(inputs), conv(inputs, growth, 3)
+
+    def forward(self, x):
+        return torch.cat([x, self.conv(self.norm(x).relu())], 1)
+
+
+def densenet_40():
+    layers, width = [conv(3, 24, 3)], 24
+    for block in range(3):
+        for _ in range(12):
+            layers.append(Dense(width))
+            width += 12
+        if block < 2:
+            layers += [nn.BatchNorm2d(width), conv(width, width, 1), nn.AvgPool2d(2)]
+    ends = [nn.BatchNorm2d(width), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(width, 10)]
+    return nn.Sequential(*layers, *ends)
+
+
+class Bottleneck(nn.Module):
+    """Pre-activation."""
+
+    def __init__(self, inputs, width, stride):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.BatchNorm2d(inputs), nn.ReLU(), conv(inputs, width, 1),
+            nn.BatchNorm2d(width), nn.ReLU(), conv(width, width, 3, stride),
+            nn.BatchNorm2d(width), nn.ReLU(), conv(width, 4 * width, 1),
+        )  # fmt: skip
+        wider = inputs != 4 * width
+        self.short = conv(inputs, 4 * width, 1, stride) if wider else nn.Identity()
+
+    def forward(self, x):
+        return self.short(x) + self.body(x)
+
+
+def pre_resnet_164():
+    blocks, inputs = [conv(3, 16, 3)], 16
+    for width in (16, 32, 64):
+        for i in range(18):
+            blocks.append(Bottleneck(inputs, width, 2 if i == 0 and width > 16 else 1))
+            inputs = 4 * width
+    ends = [nn.BatchNorm2d(inputs), nn.AvgPool2d(8), nn.Flatten(), nn.Linear(inputs, 10)]
+    return nn.Sequential(*blocks, *ends)
+
+
+# The other baselines of Liu et al. 2017.
+TABLE |= {
+    "DenseNet-40": (densenet_40, 1_040_568, 282_917_328, 1_059_298),
+    "pre-ResNet-164": (pre_resnet_164, 1_679_024, 247_646_720, 1_703_258),
+}
+
+# Li et al. 2017 on ImageNet: shares of the four stages; ids of 3×3 convolutions that stay whole.
+WHOLE = {2, 8, 14, 16, 26, 28, 30, 32}
+
+
+@pytest.mark.parametrize(
+    "shares, weights, macs",
+    [
+        ((0.0, 0.0, 0.0, 0.0), 21_779_648, 3_663_761_408),
+        ((0.3, 0.3, 0.3, 0.0), 20_134_592, 3_100_184_576),
+        ((0.5, 0.6, 0.4, 0.0), 19_452_608, 2_782_269_440),
+    ],
+)
+def test_resnet_34_is_pruned_to_the_counts_of_the_paper(shares, weights, macs):
+    """With the 1×1 projections, which the published totals leave out."""
+    from torchvision.models import resnet34
+
+    with torch.device("meta"):
+        model = resnet34()
+    groups = analyze(model, torch.zeros(1, 3, 64, 64, device="meta"))
+    keep, number = {}, 2
+    for stage, share in enumerate(shares, 1):
+        for block in range(len(getattr(model, f"layer{stage}"))):
+            name = f"layer{stage}.{block}.conv1"
+            if share and number not in WHOLE:
+                size = groups[name].size
+                keep[name] = torch.arange(int(size * (1 - share) + 1e-9))
+            number += 2
+    if keep:
+        call = ((torch.zeros(1, 3, 64, 64, device="meta"),), {})
+        remove(model, groups, keep, call, verify=False)
+    assert conv_linear_weights(model) == weights
+    assert conv_linear_macs(model, torch.zeros(1, 3, 224, 224, device="meta")) == macs
 
 
 @pytest.mark.parametrize("name", TABLE)
