@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import nn
+from torch.nn import functional as F
 
 import sentei
 from sentei import PruneError, Target
@@ -133,6 +134,37 @@ def test_a_table_that_was_made_for_an_input_is_what_is_loaded(tmp_path):
     again = sentei.load(sentei.save(result, tmp_path / "small"), Positions().eval())
     assert_same(result.model, again, (ids,))
     assert_same(result.model, again, (ids[:, :4],))
+
+
+class Codebook(nn.Module):
+    """Divides its sums once, when it is first asked for them."""
+
+    def __init__(self):
+        super().__init__()
+        self.sums, self.counts = nn.Buffer(torch.randn(9, 6)), nn.Buffer(torch.ones(9))
+        self.head = nn.Linear(6, 3)
+        self.table = None
+
+    def forward(self, ids):
+        if self.table is None:
+            self.table = self.sums / self.counts[:, None]
+        return self.head(F.embedding(ids, self.table))
+
+
+def test_a_table_that_the_first_pass_makes_is_what_is_loaded(tmp_path):
+    torch.manual_seed(0)
+    model, ids = Codebook().eval(), torch.randint(9, (2, 5))
+    model(ids)
+    result = sentei.prune(model, ids, target=Target(width=0.5))
+    folder = sentei.save(result, tmp_path / "small")
+    again = sentei.load(folder, Codebook().eval())
+    assert again.table.shape == (9, 3)
+    assert_same(result.model, again, (ids,))
+    other = Codebook()
+    other.head = nn.Linear(6, 4)
+    with pytest.raises(PruneError, match="weight has shape"):
+        sentei.load(folder, other)
+    assert other.table is None
 
 
 def test_prune_train_prune_makes_one_recipe(case, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,7 @@ def load(
 
 
 def _prune_and_fill(root: nn.Module, recipe: Recipe, place: Path) -> None:
+    _make_room(recipe, root)
     positions = check(recipe, root)
     weights = _weights(recipe, place, [p.shape[-1] for p in positions])
     kept = {
@@ -227,6 +229,23 @@ def _put_in(model: nn.Module, removed: Removed, recipe: Recipe) -> None:
 
 
 # -- checks: the recipe against the model ---------------------------------------------------------
+def _make_room(recipe: Recipe, model: nn.Module) -> None:
+    """Where the model keeps a tensor from its first pass on, and has made none yet: put one there.
+
+    It takes no memory, whatever shape the recipe asks for; the stored one takes its place.
+    """
+    known = {dtype_name(d): d for d in vars(torch).values() if isinstance(d, torch.dtype)}
+    modules = dict(model.named_modules())
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    for name, stored in recipe.tensors.items():
+        where, _, key = name.rpartition(".")
+        state = vars(modules[where]) if where in modules else {}
+        if stored.kind == "attribute" and key in state and state[key] is None:
+            with suppress(KeyError, RuntimeError):  # said by the checks that follow
+                one = torch.zeros((), dtype=known[stored.dtype], device=device)
+                state[key] = one.expand(stored.shape)
+
+
 def _check_tensors(recipe: Recipe, model: nn.Module) -> None:
     """Names, kinds, ties, shapes and dtypes of the fresh model are those of the original."""
     ours = stored_names(model, frozenset(recipe.tensors))
