@@ -77,7 +77,7 @@ SLOW = ("qwen2", "mistral", "phi", "roberta", "opt")  # like one of the others
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in FAMILIES]
 )
-def test_the_configuration_states_the_pruned_network(name, shelf):
+def test_the_configuration_states_the_pruned_network(name, shelf, tmp_path):
     model, kwargs = example(name)
     before = copy.deepcopy(model.config)
     # Grouped matrix products want rows of 16 bytes.
@@ -99,10 +99,15 @@ def test_the_configuration_states_the_pruned_network(name, shelf):
     fresh = blueprint(type(model), model.config)
     shapes = {n: t.shape for n, t in fresh.state_dict().items()}
     assert shapes == {n: t.shape for n, t in model.state_dict().items()}
-    # ... and another process reads it, further down.
-    model.save_pretrained(shelf / name)
     with torch.no_grad():
         logits = model.eval()(**kwargs).logits
+    # The artefact says of a configuration what it may not have said before, such as `head_dim`.
+    again = sentei.load(sentei.save(result, tmp_path / name), model=type(model)(before).eval())
+    with torch.no_grad():
+        assert torch.equal(again(**kwargs).logits, logits)
+    assert again.config.to_dict() == model.config.to_dict()
+    # ... and another process reads it, further down.
+    model.save_pretrained(shelf / name)
     from safetensors.torch import save_file
 
     save_file({"logits": logits.contiguous()}, shelf / name / "expected.safetensors")

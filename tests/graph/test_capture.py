@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import sentei
+from sentei import Target, prune
 from sentei.graph.analysis import analyze_tapes
 from sentei.graph.capture import capture, named_tensors, tensors_in, unwrap
 from sentei.graph.groups import Groups, analyze, captures
@@ -391,6 +392,24 @@ def test_parametrized_weights_capture(wrap: Any) -> None:
     assert any(name.startswith("0.parametrizations.weight") for name in tape.parameters)
     after = model.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_spectral_norm_in_train_mode_is_not_moved_by_looking_at_it(place: int) -> None:
+    model = small().train()
+    parametrizations.spectral_norm(model[place])
+    buffers = {k: v.clone() for k, v in model.named_buffers()}
+    result = prune(model, torch.randn(3, 4), target=Target(width=0.5), inplace=False)
+    assert result.verification is not None and result.verification.passed
+    assert all(torch.equal(v, buffers[k]) for k, v in model.named_buffers())
+
+
+def test_what_was_pruned_in_inference_mode_can_be_trained() -> None:
+    model = small()
+    with torch.inference_mode():
+        prune(model, torch.randn(3, 4), target=Target(width=0.5))
+    model(torch.randn(3, 4)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
 
 
 def test_weight_norm_is_pruned_like_the_weight_it_makes() -> None:

@@ -7,7 +7,8 @@ documented attributes (`in_features`, `num_channels`, …) in step with their pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -71,11 +72,14 @@ def _put(owner: Any, step: Any, value: Any) -> None:
     if isinstance(owner, list) or type(owner) is dict:
         owner[step] = value
         return
-    before = _step(owner, step)
-    if isinstance(owner, dict) and step in owner and dict.__getitem__(owner, step) == before:
-        dict.__setitem__(owner, step, value)  # what it says of writing is said to its users
-    if step in getattr(owner, "__dict__", ()) or not isinstance(owner, dict):
-        vars(owner)[step] = value
+    attributes = getattr(owner, "__dict__", {})
+    if isinstance(owner, dict):  # with attributes: what it says of writing is said to its users
+        there = dict.get(owner, step)
+        if step not in attributes or there == attributes[step]:
+            dict.__setitem__(owner, step, value)
+        if step not in attributes:
+            return
+    attributes[step] = value
 
 
 def _write(owner: Any, path: tuple[Any, ...], value: Any) -> None:
@@ -103,9 +107,25 @@ def _rebuilt(items: tuple[Any, ...], path: tuple[Any, ...], value: Any) -> tuple
     return type(items)(*new) if hasattr(items, "_fields") else type(items)(new)
 
 
+@contextmanager
+def _resting(module: nn.Module) -> Iterator[None]:
+    """To look at a weight that is computed changes nothing: a spectral norm in train mode improves
+    its estimate whenever somebody looks."""
+    computing = module._modules.get("parametrizations")
+    awake = [m for m in computing.modules() if m.training] if computing is not None else []
+    for part in awake:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in awake:
+            part.training = True
+
+
 def _shape(name: str, dim: int) -> Callable[[nn.Module], int | None]:
     def read(module: nn.Module) -> int | None:
-        tensor = getattr(module, name, None)
+        with _resting(module):
+            tensor = getattr(module, name, None)
         return int(tensor.shape[dim]) if isinstance(tensor, Tensor) and tensor.dim() > dim else None
 
     return read

@@ -246,6 +246,7 @@ def _plan(
     )
 
 
+@torch.inference_mode(False)  # what comes out can be trained, wherever it was cut
 def apply(model: nn.Module, surgery: Surgery, transaction: _Transaction | None = None) -> None:
     """Do what the record says to a model of the original shape."""
     remember(model, surgery)

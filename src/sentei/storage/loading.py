@@ -81,6 +81,7 @@ def load(
     return model
 
 
+@torch.inference_mode(False)
 def _prune_and_fill(root: nn.Module, recipe: Recipe, place: Path) -> None:
     _make_room(recipe, root)
     positions = check(recipe, root)
