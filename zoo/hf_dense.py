@@ -215,6 +215,17 @@ SEGMENTATION: Specs = [
         "head_config": {
             "upsample_out_channels": [24, 20], "upsample_kernel_sizes": [4, 4],
             "conv_out_channels": [16], "conv_kernel_sizes": [1]}}, images(32)),
+    ("videomt", "VideomtForUniversalSegmentation", {
+        "mlp_ratio": 2, "num_blocks": 1, "num_queries": 9, "num_register_tokens": 3,
+        "num_upscale_blocks": 1}, lambda model: {
+            "pixel_values_videos": torch.randn(2, 3, 3, 32, 32)}),
+    ("rf-detr-segmentation", "RfDetrForInstanceSegmentation", {
+        "d_model": 60, "decoder_layers": 2, "decoder_self_attention_heads": 6,
+        "decoder_cross_attention_heads": 4, "decoder_ffn_dim": 104, "decoder_n_points": 2,
+        "num_queries": 9, "group_detr": 3, "c2f_num_blocks": 1,
+        "backbone_config": {
+            "model_type": "rf_detr_dinov2", "image_size": 64, "patch_size": 16, "mlp_ratio": 2,
+            "num_windows": 2, "out_indices": [1, 2], "window_block_indexes": [1]}}, images(64)),
     ("maskformer-swin-backbone", "MaskFormerSwinBackbone", {
         k: v for k, v in _SWIN.items() if k != "model_type"}, images(64)),
 ]
@@ -334,6 +345,13 @@ DEPTH: Specs = [
         "window_size": 4}, images(32)),
 ]
 
+_HGNET = {
+    "model_type": "hgnet_v2", "embedding_size": 12, "hidden_sizes": [24, 32, 40, 48],
+    "stem_channels": [3, 8, 12], "stage_in_channels": [12, 24, 32, 40],
+    "stage_mid_channels": [10, 14, 18, 22], "stage_out_channels": [24, 32, 40, 48],
+    "stage_num_blocks": [1, 1, 2, 1], "stage_numb_of_layers": [2, 3, 2, 2],
+}
+
 READING: Specs = [
     ("donut-swin", "DonutSwinForImageClassification", {
         "patch_size": 4, "embed_dim": 24, "depths": [2, 2], "num_heads": [2, 4],
@@ -374,6 +392,16 @@ READING: Specs = [
         "backbone_config": {
             "model_type": "pp_lcnet_v3", "scale": 0.5,
             "out_features": ["stage2", "stage3", "stage4", "stage5"]}}, images(64)),
+    ("pp-ocrv5-server-rec", "PPOCRV5ServerRecForTextRecognition", {
+        "hidden_size": 40, "depth": 1, "head_out_channels": 61, "num_attention_heads": 4,
+        "backbone_config": _HGNET | {"out_features": ["stage4"]}},
+        lambda model: {"pixel_values": torch.randn(2, 3, 96, 192)}),
+    ("slanet", "SLANetForTableRecognition", {
+        "post_conv_out_channels": 20, "out_channels": 14, "hidden_size": 28,
+        "max_text_length": 5,
+        "backbone_config": {
+            "model_type": "pp_lcnet", "scale": 0.25,
+            "out_features": ["stage2", "stage3", "stage4", "stage5"]}}, images(64)),
     ("pp-lcnet-v3", "PPLCNetV3Backbone", {"scale": 0.5}, images(64)),
 ]
 
@@ -411,6 +439,22 @@ def page(model: PreTrainedModel) -> dict[str, Any]:
 
 
 TOWERS: Specs = [
+    ("pixtral-vision", "PixtralVisionModel", {"num_attention_heads": 3}, images(32)),
+    ("clip-vision", "CLIPVisionModelWithProjection", {"projection_dim": 52}, images(32)),
+    ("siglip-vision", "SiglipVisionModel", {}, images(32)),
+    ("dinov3-vit-gated", "DINOv3ViTModel", {
+        "num_attention_heads": 6, "num_register_tokens": 3, "use_gated_mlp": True}, images(32)),
+    ("instructblip-vision", "InstructBlipVisionModel", {}, images(32)),
+    ("idefics3-vision", "Idefics3VisionTransformer", {}, images(32)),
+    ("internvl-vision", "InternVLVisionModel", {
+        "image_size": [32, 32], "patch_size": [8, 8]}, images(32)),
+    ("llama4-vision", "Llama4VisionModel", {
+        "num_attention_heads": 3, "intermediate_size": 288, "vision_output_dim": 60,
+        "projector_input_dim": 60, "projector_output_dim": 60}, images(32)),
+    ("janus-vqvae", "JanusVQVAE", {
+        "embed_dim": 10, "num_embeddings": 44, "latent_channels": 20, "base_channels": 32,
+        "channel_multiplier": [1, 2], "num_res_blocks": 1, "num_patches": 16,
+        "projection_dim": 96, "image_token_embed_dim": 96}, images(32)),
     ("vision-text-dual-encoder", "VisionTextDualEncoderModel", {
         "vision_config": _VIT, "text_config": {"model_type": "bert"}, "projection_dim": 52},
         lambda model: {"input_ids": tokens(14), "pixel_values": pixels(32)}),

@@ -445,6 +445,64 @@ DECODERS: Specs = [
         "text_config": {
             "model_type": "lfm3", "layer_types": ["conv", "full_attention"], "conv_L_cache": 4},
         "vision_config": {"num_key_value_heads": 2}, "projector_hidden_size": 124}, packed(8)),
+    ("gemma4-vl", "Gemma4ForConditionalGeneration", {
+        "text_config": _KINDS | {
+            "hidden_size_per_layer_input": 12, "vocab_size_per_layer_input": VOCAB},
+        "vision_config": {
+            "num_key_value_heads": 4, "head_dim": 20, "pooling_kernel_size": 2,
+            "position_embedding_size": 12, "max_position_embeddings": 60},
+        "audio_config": None, "image_token_id": IMAGE, "video_token_id": VIDEO,
+        "audio_token_id": VOCAB - 6, "boi_token_id": START, "eoi_token_id": VOCAB - 4},
+        lambda model: typed(4, "mm_token_type_ids")(model) | {
+            "pixel_values": torch.rand(BATCH, 16, 192),
+            "image_position_ids": torch.cartesian_prod(
+                torch.arange(4), torch.arange(4)).expand(BATCH, 16, 2)}),
+    ("glm-ocr", "GlmOcrForConditionalGeneration", {
+        "image_token_id": IMAGE, "video_token_id": VIDEO, "image_start_token_id": START,
+        "image_end_token_id": VOCAB - 4, "video_start_token_id": VOCAB - 5,
+        "video_end_token_id": VOCAB - 6, "text_config": {"rope_parameters": _MROPE},
+        "vision_config": _QWEN_TOWER}, packed(8)),
+    ("glm46v", "Glm46VForConditionalGeneration", {
+        "image_token_id": IMAGE, "video_token_id": VIDEO, "image_start_token_id": START,
+        "image_end_token_id": VOCAB - 4, "video_start_token_id": VOCAB - 5,
+        "video_end_token_id": VOCAB - 6,
+        "text_config": {"model_type": "glm4v_text", "rope_parameters": _MROPE},
+        "vision_config": _QWEN_TOWER | {"model_type": "glm4v_vision"}}, packed(8)),
+    ("shieldgemma2", "ShieldGemma2ForImageClassification", {
+        "text_config": _KINDS | {"model_type": "gemma3_text", "query_pre_attn_scalar": 20},
+        "vision_config": _SIGLIP, "mm_tokens_per_image": 4, "image_token_index": IMAGE,
+        "boi_token_index": START, "eoi_token_index": VOCAB - 4, "yes_token_index": 11,
+        "no_token_index": 12}, typed(4)),
+    ("deepseek-vl-hybrid", "DeepseekVLHybridForConditionalGeneration", {
+        "text_config": _LLAMA, "vision_config": _SIGLIP,
+        "high_res_vision_config": {
+            "model_type": "sam_vision_model", "output_channels": 20, "image_size": 128,
+            "patch_size": 16, "window_size": 3, "global_attn_indexes": [1], "mlp_dim": 108,
+            "num_pos_feats": 10},
+        "image_token_id": IMAGE}, seen(16, high_res_pixel_values=torch.randn(BATCH, 3, 128, 128))),
+    ("qwen2-5-omni-thinker", "Qwen2_5OmniThinkerForConditionalGeneration", {
+        "image_token_index": IMAGE, "video_token_index": VIDEO, "audio_token_index": VOCAB - 6,
+        "audio_start_token_id": VOCAB - 5, "audio_end_token_id": VOCAB - 4,
+        "vision_start_token_id": START, "vision_end_token_id": VOCAB - 7,
+        "text_config": {"rope_parameters": _MROPE},
+        "vision_config": _QWEN_TOWER | {"window_size": 32, "fullatt_block_indexes": [1]},
+        "audio_config": {
+            "d_model": 72, "encoder_layers": 2, "encoder_attention_heads": 4,
+            "encoder_ffn_dim": 108, "num_mel_bins": 26, "max_source_positions": 30,
+            "n_window": 10, "output_dim": 96}}, packed(8)),
+    ("mistral-large4", "MistralLarge4ForConditionalGeneration", {
+        "text_config": _ROUTED | {
+            "num_key_value_heads": 6, "kv_lora_rank": 28, "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 14, "v_head_dim": 18, "index_topk": 6, "index_head_dim": 24,
+            "index_n_heads": 4, "mlp_layer_types": ["dense", "sparse"]},
+        "vision_config": {"model_type": "pixtral"}, "image_token_index": IMAGE}, sized(4)),
+    ("minicpmv4-6", "MiniCPMV4_6ForConditionalGeneration", {
+        "text_config": {"model_type": "qwen3"},
+        "vision_config": {"image_size": 64, "insert_layer_id": 0}, "insert_layer_id": 0,
+        "image_size": 64, "image_token_id": IMAGE, "video_token_id": VIDEO},
+        lambda model: prompt(4) | {
+            "pixel_values": torch.randn(1, 3, 8, 8 * 64 * BATCH),
+            "target_sizes": torch.tensor([[8, 8]] * BATCH)}),
     ("granite-docling", "GraniteDoclingForConditionalGeneration", {
         "text_config": {}, "vision_config": {"scale_factor": 2, "out_hidden_size": 96},
         "image_token_id": IMAGE},

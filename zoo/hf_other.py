@@ -274,6 +274,23 @@ TIMESERIES: Specs = [
         "d_model": 20, "num_layers": 2, "mode": "mix_channel"}, series),
     ("time-series-transformer", "TimeSeriesTransformerForPrediction", _CALENDAR, calendar_series),
     ("informer", "InformerForPrediction", _CALENDAR, calendar_series),
+    ("timesfm", "TimesFmModelForPrediction", {
+        "patch_length": 8, "context_length": 32, "horizon_length": 9, "hidden_size": 60,
+        "intermediate_size": 60, "head_dim": 14, "num_attention_heads": 4},
+        lambda model: {
+            "past_values": [torch.randn(32) for _ in range(3)], "freq": [0, 1, 2]}),
+    ("timesfm2-5", "TimesFm2_5ModelForPrediction", {
+        "patch_length": 8, "context_length": 32, "horizon_length": 9, "hidden_size": 60,
+        "intermediate_size": 60, "head_dim": 14, "num_attention_heads": 4,
+        "num_key_value_heads": 4, "output_quantile_len": 12},
+        lambda model: {"past_values": [torch.randn(32) for _ in range(3)]}),
+    ("decision-transformer", "DecisionTransformerModel", {
+        "state_dim": 14, "act_dim": 5, "hidden_size": 72, "max_ep_len": 40, "n_layer": 2,
+        "n_head": 4, "n_inner": 108, "n_positions": 60},
+        lambda model: {
+            "states": torch.randn(3, 9, 14), "actions": torch.randn(3, 9, 5),
+            "rewards": torch.randn(3, 9, 1), "returns_to_go": torch.randn(3, 9, 1),
+            "timesteps": torch.arange(9).repeat(3, 1), "attention_mask": torch.ones(3, 9)}),
     ("autoformer", "AutoformerForPrediction", _CALENDAR | {
         "label_length": 6, "moving_average": 5}, calendar_series),
 ]

@@ -269,6 +269,40 @@ HEARING: Specs = [
             "num_mel_bins": 26, "max_position_embeddings": 30, "head_dim": 18},
         "text_config": _LLAMA, "audio_token_id": AUDIO_TOKEN},
         heard(8, BATCH, 26, 64, masked="input_features_mask")),
+    ("cohere-asr", "CohereAsrForConditionalGeneration", {
+        "encoder_config": _CONFORMER | {"model_type": "parakeet_encoder"}, "head_dim": 16,
+        "num_key_value_heads": 6, "decoder_start_token_id": 1},
+        lambda model: {
+            "input_features": torch.randn(2, 80, 32),
+            "decoder_input_ids": tokens(TARGET_LENGTH, batch=2)}),
+    ("omniasr-ctc", "OmniASRForCTC", {
+        "audio_config": {
+            "model_type": "omniasr_audio", "hidden_size": 72, "conv_dim": [20, 24, 28],
+            "conv_kernel": [10, 3, 2], "conv_stride": [5, 4, 3], "num_attention_heads": 6,
+            "num_hidden_layers": 2, "num_conv_pos_embeddings": 8,
+            "num_conv_pos_embedding_groups": 4, "intermediate_size": 108, "layerdrop": 0.0},
+        "vocab_size": VOCAB}, sound(1300)),
+    ("granite-speech5-ctc", "GraniteSpeech5ForCTC", {
+        "encoder_config": {
+            "vocab_size": VOCAB, "hidden_size": 72, "intermediate_size": 108,
+            "num_hidden_layers": 2, "num_attention_heads": 6, "num_mel_bins": 26,
+            "context_size": 10,
+            "max_position_embeddings": 30, "conv_kernel_size": 5, "subsample_layers": [1]},
+        "vocab_size": VOCAB}, features("input_features", 2, 40, 104)),
+    ("vibevoice-tokenizer-encoder", "VibeVoiceAcousticTokenizerEncoderModel", {
+        "hidden_size": 20, "num_filters": 8, "downsampling_ratios": [2, 4], "depths": [1, 1, 2]},
+        sound(256, "hidden_states")),
+    ("bigvgan", "Qwen2_5OmniToken2WavBigVGANModel", {
+        "mel_dim": 26, "upsample_initial_channel": 48, "resblock_kernel_sizes": [3, 5],
+        "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5]], "upsample_rates": [4, 2],
+        "upsample_kernel_sizes": [8, 4]}, features("mel_spectrogram", 2, 26, 23)),
+    ("musicflamingo", "MusicFlamingoForConditionalGeneration", {
+        "audio_config": {
+            "model_type": "audioflamingo3_encoder", "hidden_size": 72, "intermediate_size": 108,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_mel_bins": 26,
+            "max_source_positions": 30},
+        "text_config": _QWEN2, "audio_token_id": AUDIO_TOKEN},
+        heard(15, BATCH, 26, 60, masked="input_features_mask")),
     ("granite-speech-ctc-encoder", "GraniteSpeechCTCEncoder", {
         "input_dim": 26, "num_layers": 2, "hidden_dim": 60, "feedforward_mult": 2,
         "num_heads": 4, "dim_head": 18, "output_dim": 14, "context_size": 10,

@@ -311,6 +311,22 @@ DECODERS: Specs = [
     ("minimax-m3", "MiniMaxM3VLForCausalLM", _LOCAL | {
         "dense_intermediate_size": 76, "shared_intermediate_size": 56, "rotary_dim": 8,
         "index_n_heads": 2, "index_head_dim": 22, "index_block_size": 4, "index_topk_blocks": 2}),
+    ("blt", "BltForCausalLM", {
+        "vocab_size": 140, "max_position_embeddings": 80, "patch_in_forward": False,
+        "cross_attn_k": 2,
+        "encoder_hash_byte_group_size": [2, 3], "encoder_hash_byte_group_vocab": 97,
+        "encoder_config": {
+            "vocab_size": 140, "hidden_size": 72, "hidden_size_global": 144, "num_hidden_layers": 1,
+            "num_attention_heads": 6, "intermediate_size": 88, "num_key_value_heads": 6},
+        "decoder_config": {
+            "vocab_size": 140, "hidden_size": 72, "hidden_size_global": 144, "num_hidden_layers": 2,
+            "num_attention_heads": 6, "intermediate_size": 92, "num_key_value_heads": 6},
+        "global_config": {
+            "hidden_size": 144, "num_attention_heads": 6, "num_hidden_layers": 2,
+            "intermediate_size": 124, "num_key_value_heads": 6},
+        "patcher_config": {
+            "vocab_size": 140, "hidden_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4,
+            "intermediate_size": 80, "num_key_value_heads": 4}}),
     ("apertus1p5", "Apertus1p5TextForCausalLM", {}),
 ]
 
@@ -447,6 +463,27 @@ SEQ2SEQ: Specs = [
         "relative_max_distance": 20}),
     ("bigbird-pegasus", "BigBirdPegasusForConditionalGeneration", _BART | {
         "attention_type": "original_full"}),
+    ("encoder-decoder", "EncoderDecoderModel", {
+        "encoder": {"model_type": "bert"},
+        "decoder": {
+            "model_type": "bert", "hidden_size": 96, "intermediate_size": 104, "is_decoder": True,
+            "add_cross_attention": True}}),
+    ("encoder-decoder-gpt2", "EncoderDecoderModel", {
+        "encoder": {"model_type": "roberta"},
+        "decoder": {
+            "model_type": "gpt2", "n_embd": 80, "n_head": 4, "n_inner": 104, "n_layer": 2,
+            "is_decoder": True, "add_cross_attention": True}}),
+    ("t5gemma2", "T5Gemma2ForConditionalGeneration", {
+        "encoder": {
+            "text_config": _KINDS | {"query_pre_attn_scalar": 20},
+            "vision_config": {
+                "model_type": "siglip_vision_model", "hidden_size": 72, "intermediate_size": 108,
+                "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32,
+                "patch_size": 8, "vision_use_head": False},
+            "mm_tokens_per_image": 4, "image_token_index": 130, "boi_token_index": 129,
+            "eoi_token_index": 128},
+        "decoder": _KINDS | {"query_pre_attn_scalar": 20}, "image_token_index": 130,
+        "eoi_token_index": 128, "vocab_size": 131}),
     ("plbart", "PLBartForConditionalGeneration", _BART),
     ("mvp", "MvpForConditionalGeneration", _BART),
 ]
