@@ -1004,7 +1004,7 @@ class Choosy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        if x.shape[-1] == 8:
+        if x.shape[-1] > 7:
             x = x + self.wide(x)
         return self.head(self.narrow(x))
 

@@ -72,10 +72,29 @@ class Halves(nn.Module):
         return self.outside(torch.cat(both, dim=1).flatten(1))
 
 
+class Checks(nn.Module):
+    """Widths are compared with numbers: which way the code goes stays what it was."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.c, self.head = nn.Conv2d(16, 24, 3), nn.Linear(24, 5)
+
+    def forward(self, x):
+        x = self.a(x).relu()
+        if x.shape[1] == 16:
+            x = x + self.b(x)
+        y = self.c(x)
+        if y.size(1) != 24:
+            raise ValueError("want 24 channels")
+        return self.head(y.mean((2, 3)))
+
+
 NETWORKS = {
     "lenet": (LeNet, (2, 3, 32, 32)),
     "encoder": (Encoder, (2, 7, 5)),
     "halves": (Halves, (4, 5)),
+    "checks": (Checks, (2, 3, 8, 8)),
 }
 
 

@@ -716,9 +716,12 @@ def _align(seen: Any, pending: list[Any]) -> Any:
         kind = type(tree)
         if kind is int or kind is float:
             for i in range(at, len(pending)):
-                if pending[i] == tree and not (kind is int and isinstance(pending[i], float)):
+                given = pending[i]
+                # Its own `==` would note that the model's code compared it.
+                plain = int.__index__(given) if type(given) is Symbol else given
+                if plain == tree and not (kind is int and isinstance(given, float)):
                     at = i + 1
-                    return pending[i]
+                    return given
         elif kind is tuple or kind is list:
             return kind([x if type(x) is Value else walk(x) for x in tree])
         elif kind is dict and tree:

@@ -153,7 +153,7 @@ class AttributeKey(NamedTuple):
         return text
 
 
-# Pairs of expressions that the code under capture compared and found equal.
+# Pairs of an expression and another, or a plain number, that the code compared and found equal.
 comparisons: list[tuple[Any, Any]] = []
 
 
@@ -248,14 +248,14 @@ class Symbol(int):
 
     def __eq__(self, other: object) -> bool:
         equal = int.__eq__(self, other)
-        if equal is True and type(other) is Symbol:
-            comparisons.append((self.expr, other.expr))
+        if equal is True and type(other) in (Symbol, int):
+            comparisons.append((self.expr, _expr(other)))
         return equal
 
     def __ne__(self, other: object) -> bool:
         unequal = int.__ne__(self, other)
-        if unequal is False and type(other) is Symbol:
-            comparisons.append((self.expr, other.expr))
+        if unequal is False and type(other) in (Symbol, int):
+            comparisons.append((self.expr, _expr(other)))
         return unequal
 
     def __reduce__(self) -> Any:  # copies and pickles are plain ints

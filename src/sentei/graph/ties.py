@@ -282,6 +282,9 @@ class _Solver:
 
     def _equal(self, left: Any, right: Any) -> None:
         """The code compared two numbers and found them equal: an attribute follows the other."""
+        if isinstance(right, int):
+            self._compared(left, right)
+            return
         for mine, other in ((left, right), (right, left)):
             if mine[0] != "attribute" or mine[1] in self.known:
                 continue
@@ -291,6 +294,18 @@ class _Solver:
                 size = size_of(self.axes(other[1])[other[2]])
                 if not size.is_constant:
                     self.known[mine[1]] = Quotient(size)
+
+    def _compared(self, expr: Any, number: int) -> None:
+        """A width was found equal to a plain number: the branch is to stay the one that it is."""
+        if expr[0] == "size":
+            width = Quotient(size_of(self.axes(expr[1])[expr[2]]))
+        elif expr[0] == "attribute" and expr[1] in self.known:
+            width = self.known[expr[1]]
+        else:
+            return
+        dims = {*width.over.dims, *width.under.dims}
+        if any(d.pinned is None and d in self.relevant for d in dims):
+            self.facts.literals.add(number)
 
     def _evaluate(self, expr: Any) -> Quotient:
         if not isinstance(expr, tuple):
