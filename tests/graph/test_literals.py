@@ -162,6 +162,34 @@ def test_a_rollback_takes_the_class_back():
     assert type(model) is LeNet and model.state_dict().keys() == before.keys()
 
 
+WIDTH, HEADS = 12, 300
+
+
+class Named(nn.Module):
+    """Numbers that have a name in their file; not all of them are widths."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.outside = nn.Linear(5, WIDTH), nn.Linear(WIDTH, 3)
+
+    def forward(self, x):
+        state = torch.zeros(len(x), WIDTH, dtype=x.dtype)
+        for part in [self.inside(x).reshape(-1, WIDTH) for _ in range(2)]:
+            state = torch.tanh(state + part)
+        return self.outside(state) * max(HEADS, 2)
+
+
+def test_numbers_with_a_name_in_their_file_follow(tmp_path):
+    torch.manual_seed(0)
+    model, x = Named().double().eval(), torch.randn(4, 5, dtype=torch.float64)
+    result = sentei.prune(model, x, target=sentei.Target(width=0.5))
+    assert result.verification.passed and model.inside.out_features == 6 and WIDTH == 12
+    assert Named()(x.float()).shape == (4, 3)
+    again = sentei.load(sentei.save(result, tmp_path / "a"), Named().double().eval())
+    assert torch.equal(again(x), model(x))
+    torch.testing.assert_close(torch.compile(model, backend="eager")(x), model(x))
+
+
 class Elsewhere(nn.Module):
     """The number is in a function that is no method."""
 

@@ -5,8 +5,9 @@ is captured a `Symbol` stands in the place of such a number, and after surgery t
 class that differs from its own in that number only. The class keeps its name; its copies and
 pickles are made from the model's own class; and calling it builds the model as it was written.
 
-Only numbers in methods of the model's own modules follow. Those in free functions, in what a
-decorator hides, in scripted and generated modules, and in torch's own code stay.
+Only numbers in methods of the model's own modules follow, and those that these methods find under a
+name of their file (`WIDTH = 64`). Those in free functions, in what a decorator hides, in scripted
+and generated modules, and in torch's own code stay.
 
 Where a number is: ("forward()", 400, 0): the method, what is written there, and the how-manieth of
 its kind in that code it is.
@@ -188,45 +189,59 @@ def _other(function: types.FunctionType, swap: Swap) -> types.FunctionType | Non
     def counted(there: int) -> int:
         return swap(next(count), there)
 
-    code = _code(function.__code__, counted)
+    code = _code(function.__code__, counted, function.__globals__)
     if code is None:
         return None
     new = types.FunctionType(
         code,
         function.__globals__,
         function.__name__,
-        _constant(function.__defaults__, counted),
+        _constant(function.__defaults__, counted, {}),
         function.__closure__,
     )
     named = function.__kwdefaults__
-    new.__kwdefaults__ = named and {k: _constant(x, counted) for k, x in named.items()}
+    new.__kwdefaults__ = named and {k: _constant(x, counted, {}) for k, x in named.items()}
     new.__qualname__, new.__module__ = function.__qualname__, function.__module__
     new.__doc__ = function.__doc__
     new.__dict__.update(function.__dict__)
     return new
 
 
-def _code(code: types.CodeType, swap: Callable[[int], Any]) -> types.CodeType | None:
+def _code(
+    code: types.CodeType, swap: Callable[[int], Any], names: Mapping[str, Any]
+) -> types.CodeType | None:
+    """The code with other numbers; `names` are those of its module."""
     constants, raw = list(code.co_consts), bytearray(code.co_code)
     before = len(constants)
-    for step in dis.get_instructions(code):
-        small = step.opname == "LOAD_SMALL_INT"  # which stands in the instruction itself
-        if not small and step.opcode not in dis.hasconst:
+    steps = list(dis.get_instructions(code))
+    ends = [step.offset for step in steps[1:]] + [len(raw)]
+    for step, end in zip(steps, ends, strict=True):
+        plain = step.opcode in dis.hasconst
+        if plain:
+            old = constants[step.arg or 0]
+        elif step.opname == "LOAD_SMALL_INT":  # the number stands in the instruction itself
+            old = step.arg
+        elif step.opname == "LOAD_GLOBAL":  # `WIDTH = 64` at the head of a file
+            old = names.get(step.argval)
+            if type(old) is not int:
+                continue
+        else:
             continue
-        assert step.arg is not None
-        old = step.arg if small else constants[step.arg]
-        new = _constant(old, swap)
+        new = _constant(old, swap, names)
         if new is _STUCK:
             return None
         if new is old:
             continue
         # Equal constants share a place; each use gets one of its own.
         place = len(constants)
-        if place > 255 or (not small and step.arg > 255):
+        if place > 255 or (step.arg or 0) > 255:
             return None
         constants.append(new)
-        if small:
+        if not plain:
             raw[step.offset] = dis.opmap["LOAD_CONST"]
+            raw[step.offset + 2 : end] = bytes((dis.opmap["NOP"], 0)) * (
+                (end - step.offset) // 2 - 1
+            )
         raw[step.offset + 1] = place
     if len(constants) == before:
         return code
@@ -236,18 +251,18 @@ def _code(code: types.CodeType, swap: Callable[[int], Any]) -> types.CodeType | 
 _STUCK: Any = object()
 
 
-def _constant(old: Any, swap: Callable[[int], Any]) -> Any:
+def _constant(old: Any, swap: Callable[[int], Any], names: Mapping[str, Any]) -> Any:
     """A constant with other numbers; itself where nothing changes."""
     if type(old) is int:
         return swap(old)
     if isinstance(old, types.CodeType):  # of a comprehension or an inner function
-        inner = _code(old, swap)
+        inner = _code(old, swap, names)
         return _STUCK if inner is None else inner
     if type(old) is slice:
-        parts: Any = [_constant(x, swap) for x in (old.start, old.stop, old.step)]
+        parts: Any = [_constant(x, swap, names) for x in (old.start, old.stop, old.step)]
         same = parts[0] is old.start and parts[1] is old.stop and parts[2] is old.step
         return old if same else slice(*parts)
     if type(old) is tuple:
-        parts = [_constant(x, swap) for x in old]
+        parts = [_constant(x, swap, names) for x in old]
         return old if all(a is b for a, b in zip(old, parts, strict=True)) else tuple(parts)
     return old
