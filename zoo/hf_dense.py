@@ -446,6 +446,15 @@ TOWERS: Specs = [
         "num_attention_heads": 6, "num_register_tokens": 3, "use_gated_mlp": True}, images(32)),
     ("instructblip-vision", "InstructBlipVisionModel", {}, images(32)),
     ("idefics3-vision", "Idefics3VisionTransformer", {}, images(32)),
+    ("phi4-multimodal-vision", "Phi4MultimodalVisionModel", {"crop_size": 32}, images(32)),
+    ("mllama-vision", "MllamaVisionModel", {
+        "num_hidden_layers": 3, "num_global_layers": 2, "max_num_tiles": 2,
+        "intermediate_layers_indices": [0, 2], "vision_output_dim": 216,
+        "supported_aspect_ratios": [[1, 1], [1, 2]]},
+        lambda model: {
+            "pixel_values": torch.randn(2, 1, 2, 3, 32, 32),
+            "aspect_ratio_ids": torch.full((2, 1), 2),
+            "aspect_ratio_mask": torch.ones(2, 1, 2, dtype=torch.long)}),
     ("internvl-vision", "InternVLVisionModel", {
         "image_size": [32, 32], "patch_size": [8, 8]}, images(32)),
     ("llama4-vision", "Llama4VisionModel", {

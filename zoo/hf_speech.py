@@ -169,6 +169,19 @@ SPEAKING: Specs = [
         lambda model: {
             "input_ids": torch.randint(3, 61, (BATCH, 12)),
             "backbone_last_hidden_state": torch.randn(BATCH, 80)}),
+    ("dia", "DiaForConditionalGeneration", {
+        "delay_pattern": [0, 2, 4],
+        "encoder_config": {
+            "hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 6, "head_dim": 14,
+            "intermediate_size": 112, "num_hidden_layers": 2, "vocab_size": VOCAB},
+        "decoder_config": {
+            "vocab_size": 67, "num_channels": 3, "num_hidden_layers": 2, "hidden_size": 88,
+            "intermediate_size": 104, "num_attention_heads": 6, "num_key_value_heads": 2,
+            "head_dim": 18, "cross_num_attention_heads": 4, "cross_head_dim": 22,
+            "cross_num_key_value_heads": 4, "cross_hidden_size": 96, "pad_token_id": 64,
+            "eos_token_id": 65, "bos_token_id": 66}},
+        lambda model: {
+            "input_ids": tokens(), "decoder_input_ids": torch.randint(3, 61, (BATCH, 13, 3))}),
     ("bark-semantic", "BarkSemanticModel", {
         "block_size": 40, "input_vocab_size": VOCAB, "output_vocab_size": 61, "num_layers": 2,
         "num_heads": 6, "hidden_size": 96}, lambda model: {"input_ids": tokens()}),
@@ -269,6 +282,14 @@ HEARING: Specs = [
             "num_mel_bins": 26, "max_position_embeddings": 30, "head_dim": 18},
         "text_config": _LLAMA, "audio_token_id": AUDIO_TOKEN},
         heard(8, BATCH, 26, 64, masked="input_features_mask")),
+    ("canary", "CanaryForConditionalGeneration", {
+        "encoder_config": _CONFORMER | {"model_type": "parakeet_encoder"},
+        "decoder_config": {
+            "hidden_size": 72, "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 22,
+            "intermediate_size": 104, "vocab_size": VOCAB}, "vocab_size": VOCAB},
+        lambda model: {
+            "input_features": torch.randn(2, 80, 32),
+            "decoder_input_ids": tokens(TARGET_LENGTH, batch=2)}),
     ("cohere-asr", "CohereAsrForConditionalGeneration", {
         "encoder_config": _CONFORMER | {"model_type": "parakeet_encoder"}, "head_dim": 16,
         "num_key_value_heads": 6, "decoder_start_token_id": 1},
@@ -303,6 +324,25 @@ HEARING: Specs = [
             "max_source_positions": 30},
         "text_config": _QWEN2, "audio_token_id": AUDIO_TOKEN},
         heard(15, BATCH, 26, 60, masked="input_features_mask")),
+    ("phi4-multimodal-audio", "Phi4MultimodalAudioModel", {
+        "hidden_size": 72, "intermediate_size": 108, "num_blocks": 3, "num_attention_heads": 4,
+        "ext_pw_out_channel": 72, "depthwise_separable_out_channel": 72, "input_size": 26,
+        "time_reduction": 4, "bias_max_distance": 20, "nemo_conv_channels": 20},
+        lambda model: {"hidden_states": torch.randn(2, 48, 26), "mask": None}),
+    ("gemma3n-audio", "Gemma3nAudioEncoder", {
+        "input_feat_size": 32, "hidden_size": 72, "conf_attention_chunk_size": 4,
+        "conf_attention_context_left": 5, "conf_num_attention_heads": 4,
+        "conf_num_hidden_layers": 2, "sscp_conv_channel_size": [12, 8]},
+        lambda model: {
+            "audio_mel": torch.randn(2, 64, 32),
+            "audio_mel_mask": torch.zeros(2, 64, dtype=torch.bool)}),
+    ("gemma4-audio", "Gemma4AudioModel", {
+        "hidden_size": 72, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "subsampling_conv_channels": [16, 8], "attention_chunk_size": 4,
+        "attention_context_left": 5, "output_proj_dims": 60},
+        lambda model: {
+            "input_features": torch.randn(2, 64, 16),
+            "attention_mask": torch.ones(2, 64, dtype=torch.bool)}),
     ("granite-speech-ctc-encoder", "GraniteSpeechCTCEncoder", {
         "input_dim": 26, "num_layers": 2, "hidden_dim": 60, "feedforward_mult": 2,
         "num_heads": 4, "dim_head": 18, "output_dim": 14, "context_size": 10,
