@@ -3,6 +3,7 @@
 import copy
 import pickle
 import types
+from typing import ClassVar
 
 import pytest
 import torch
@@ -140,6 +141,33 @@ def test_the_class_is_the_authors_but_for_the_number():
     assert fresh(x).shape == (2, 10)
 
 
+class Demanding(LeNet):
+    """Who inherits from it has to say something."""
+
+    __slots__ = ("note",)
+
+    def __init_subclass__(cls, *, note):
+        raise AssertionError("nobody inherits from it here")
+
+
+def test_the_double_is_no_heir_to_the_class():
+    torch.manual_seed(0)
+    model, x = Demanding().eval(), torch.randn(2, 3, 32, 32)
+    sentei.prune(model, x, target=sentei.Target(width=0.5))
+    assert written(type(model), "forward") == [-1, 200]
+    assert torch.equal(copy.deepcopy(model)(x), model(x))
+    # An empty object, as DataParallel makes its replicas from, is of the same class.
+    assert type(model.__new__(type(model))) is type(model)
+
+
+def test_what_reads_the_source_is_told_nothing_rather_than_the_old_number():
+    model, x = build("lenet")
+    sentei.prune(model, x, target=sentei.Target(width=0.5))
+    with pytest.raises(OSError, match="source"):
+        torch.jit.script(model)
+    torch.testing.assert_close(torch.jit.trace(model, (x,))(x), model(x))
+
+
 def test_each_use_of_a_number_is_one_of_its_own():
     model, x = build("encoder")
     surgery = sentei.delete_units(model, "layers.0.qkv/0", [0], x).surgery
@@ -210,13 +238,38 @@ def test_a_number_in_a_free_function_stays():
     assert "the model passes the number 3 to view" in {g.pinned for g in groups.pinned.values()}
 
 
-class Copied(LeNet):
+class Deep(LeNet):
     def __deepcopy__(self, memo):
-        return Copied()
+        return Deep()
 
 
-def test_a_class_that_copies_itself_in_its_own_way_keeps_its_numbers():
-    groups = sentei.analyze(Copied(), torch.randn(2, 3, 32, 32))
+class Shallow(LeNet):
+    def __copy__(self):
+        return Shallow()
+
+
+class Reduced(LeNet):
+    def __reduce__(self):
+        return Reduced, (), vars(self)
+
+
+class Listing(type):
+    """A metaclass that keeps a list of its classes."""
+
+    made: ClassVar = []
+
+    def __init__(cls, *args):
+        super().__init__(*args)
+        Listing.made.append(cls)
+
+
+class Listed(LeNet, metaclass=Listing):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Deep, Shallow, Reduced, Listed])
+def test_a_class_that_is_made_or_copied_in_its_own_way_keeps_its_numbers(kind):
+    groups = sentei.analyze(kind(), torch.randn(2, 3, 32, 32))
     assert groups.pinned["conv2"].pinned == "the model passes the number 400 to view"
 
 

@@ -3,7 +3,8 @@
 They are widths as much as the integers that modules hold, and follow in the same way: while a pass
 is captured a `Symbol` stands in the place of such a number, and after surgery the module is of a
 class that differs from its own in that number only. The class keeps its name; its copies and
-pickles are made from the model's own class; and calling it builds the model as it was written.
+pickles are made from the model's own class; and calling it builds the model as it was written. Its
+changed methods have no source, as that would tell the old number: TorchScript refuses them.
 
 Only numbers in methods of the model's own modules follow, and those that these methods find under a
 name of their file (`WIDTH = 64`). Those in free functions, in what a decorator hides, in scripted
@@ -15,7 +16,9 @@ its kind in that code it is.
 
 from __future__ import annotations
 
+import abc
 import dis
+import functools
 import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -40,7 +43,7 @@ def is_literal(path: tuple[Any, ...]) -> bool:
 
 def originally(kind: type) -> type:
     """The class as its author wrote it."""
-    return kind.__mro__[1] if _NUMBERS in vars(kind) else kind
+    return kind.__bases__[-1] if _NUMBERS in vars(kind) else kind
 
 
 def planted(
@@ -52,10 +55,12 @@ def planted(
         make: gives what takes the place of a number, from its path and the number.
     """
     kind = type(module)
-    if isinstance(module, torch.jit.ScriptModule) or _copies_itself(originally(kind)):
+    if isinstance(module, torch.jit.ScriptModule) or _made_its_own_way(originally(kind)):
         return {}
     made: dict[str, Any] = {}
     for name in dict.fromkeys(n for k in _own(originally(kind)) for n in vars(k)):
+        if name == "__init__":
+            continue
         source, now = _method(originally(kind), name), _method(kind, name)
         if source is None or now is None or name in vars(module):
             continue
@@ -120,8 +125,8 @@ def write_literal(module: nn.Module, path: tuple[Any, ...], value: int) -> None:
 def _place(module: nn.Module, path: tuple[Any, ...]) -> tuple[str, int]:
     name, what, nth = path[0][:-2], *path[1:]
     kind = originally(type(module))
-    theirs = any(name in vars(k) for k in _own(kind)) and not _copies_itself(kind)
-    first = written(kind, name) if theirs else []
+    theirs = any(name in vars(k) for k in _own(kind)) and not _made_its_own_way(kind)
+    first = written(kind, name) if theirs and name != "__init__" else []
     places = [i for i, there in enumerate(first) if there == what]
     if not 0 <= nth < len(places):
         raise LookupError(
@@ -131,6 +136,13 @@ def _place(module: nn.Module, path: tuple[Any, ...]) -> tuple[str, int]:
 
 
 # -- classes --------------------------------------------------------------------------------------
+class _Numbered(nn.Module):
+    """Keeps what a class asks of those who inherit from it, or does with them, from its double."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        pass
+
+
 def _with(kind: type, numbers: Mapping[tuple[str, int], int]) -> type:
     """The class with other numbers; the same one each time, while anything is of it."""
     known: type
@@ -141,17 +153,28 @@ def _with(kind: type, numbers: Mapping[tuple[str, int], int]) -> type:
         "__module__": kind.__module__,
         "__qualname__": kind.__qualname__,
         "__doc__": kind.__doc__,
-        "__new__": lambda cls, *args, **kwargs: kind(*args, **kwargs),
         "__reduce_ex__": lambda self, protocol: (
             _again, (kind, tuple(sorted(numbers.items()))), self.__getstate__()
         ),
         _NUMBERS: dict(numbers),
     }  # fmt: skip
+
+    begin: Any = kind.__init__  # type: ignore[misc]
+
+    @functools.wraps(begin)
+    def init(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        if _NUMBERS in vars(type(self)):
+            self.__class__ = kind
+        begin(self, *args, **kwargs)
+
+    space["__init__"] = init
     for name in {name for name, _ in numbers}:
         own = {which: value for (n, which), value in numbers.items() if n == name}
         method = _method(kind, name)
-        space[name] = method and _other(method, _from(own))
-    return type(kind)(kind.__name__, (kind,), space)
+        space[name] = method and _other(method, _from(own), "<numbers changed by Sentei>")
+        if space[name] is None:
+            raise LookupError(f"{kind.__name__}.{name} has no room for so many other numbers")
+    return type(kind)(kind.__name__, (_Numbered, kind), space)
 
 
 def _from(numbers: Mapping[int, int]) -> Swap:
@@ -163,10 +186,19 @@ def _again(kind: type, numbers: tuple[tuple[tuple[str, int], int], ...]) -> Any:
     return object.__new__(_with(kind, dict(numbers)))
 
 
-def _copies_itself(kind: type) -> bool:
-    """A class with copies of its own making, which would not know of other code."""
-    reduce: Any = kind.__reduce_ex__
-    return hasattr(kind, "__deepcopy__") or reduce is not object.__reduce_ex__
+def _made_its_own_way(kind: type) -> bool:
+    """A class with copies or classes of its own making, which would not know of other code."""
+    pairs: list[tuple[Any, Any]] = [
+        (kind.__reduce_ex__, object.__reduce_ex__),
+        (kind.__reduce__, object.__reduce__),
+        (type(kind).__init__, type.__init__),
+    ]
+    return (
+        hasattr(kind, "__deepcopy__")
+        or hasattr(kind, "__copy__")
+        or any(theirs is not usual for theirs, usual in pairs)
+        or type(kind).__new__ not in (type.__new__, abc.ABCMeta.__new__)
+    )
 
 
 def _own(kind: type) -> Iterator[type]:
@@ -182,8 +214,11 @@ def _method(kind: type, name: str) -> types.FunctionType | None:
 
 
 # -- code -----------------------------------------------------------------------------------------
-def _other(function: types.FunctionType, swap: Swap) -> types.FunctionType | None:
-    """The function with other numbers; None where its code cannot take them."""
+def _other(
+    function: types.FunctionType, swap: Swap, source: str | None = None
+) -> types.FunctionType | None:
+    """The function with other numbers, from another source file; None where its code cannot take
+    them."""
     count = iter(range(1 << 30))
 
     def counted(there: int) -> int:
@@ -192,6 +227,8 @@ def _other(function: types.FunctionType, swap: Swap) -> types.FunctionType | Non
     code = _code(function.__code__, counted, function.__globals__)
     if code is None:
         return None
+    if source is not None:
+        code = code.replace(co_filename=source)
     new = types.FunctionType(
         code,
         function.__globals__,
