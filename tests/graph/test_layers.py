@@ -321,6 +321,41 @@ def test_generation_with_and_without_a_cache(what):
 
 
 # --- insert and replace --------------------------------------------------------------------------
+def test_attention_to_an_encoder_keeps_its_own_numbers():
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.T5Config(
+        vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=3, num_heads=2,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    model = randomise(transformers.T5ForConditionalGeneration(config).eval())
+    kwargs = dict.fromkeys(("input_ids", "decoder_input_ids"), torch.tensor([[3, 1, 4]]))
+    delete_layer(model, "decoder.block.1.layer.0.SelfAttention", kwargs=kwargs)
+    places = [[block.layer[i] for block in model.decoder.block] for i in (0, 1)]
+    assert [place.SelfAttention.layer_idx for place in places[0]] == [0, 1, 1]
+    assert [place.EncDecAttention.layer_idx for place in places[1]] == [0, 1, 2]
+
+
+def test_a_branch_of_a_layer_that_is_unpacked_by_position():
+    class Pairs(Plain):
+        def __init__(self):
+            super().__init__(2)
+            self.blocks = nn.ModuleList(
+                nn.ModuleList([block, nn.LayerNorm(8)]) for block in self.blocks
+            )
+
+        def forward(self, x):
+            x = self.inp(x)
+            for block, norm in self.blocks:
+                x = norm(block(x))
+            return self.head(x)
+
+    model, x = Pairs().eval(), torch.randn(2, 5)
+    (first, _) = layers(model, x)
+    assert first == "blocks.0.0.down"
+    assert delete_layer(model, first, x).verification.passed
+
+
 def test_insert_undoes_delete():
     model, args, kwargs = built("llama")
     before, want = snapshot(model), run(model, args, kwargs)

@@ -16,6 +16,7 @@ from sentei.export.compare import agree, outputs
 from sentei.export.export import Call, Exported
 from sentei.graph.blueprint import blueprint, configured, read_back, saved_shapes
 from sentei.graph.errors import PruneError
+from sentei.graph.literals import originally
 from sentei.sources import source_of
 from sentei.sources.library import need
 from sentei.storage.files import replace
@@ -92,6 +93,12 @@ def _check_stated(model: Any) -> None:
             f"{type(model).__name__} cannot be built from its configuration "
             f"({type(error).__name__}: {str(error)[:200]}); {hint}"
         ) from error
+    for name, module in model.named_modules():
+        if originally(type(module)) is not type(module):
+            raise PruneError(
+                f"the configuration cannot say the numbers that changed in the code of "
+                f"{name or 'the model'} ({type(module).__name__}); {hint}"
+            )
     own = saved_shapes(model)
     if stated != own:
         name = next(n for n in {**own, **stated} if own.get(n) != stated.get(n))

@@ -24,7 +24,7 @@ from sentei.graph.errors import PruneError, closest
 from sentei.graph.history import Gone, Put, forget_past, remember_gone
 from sentei.graph.layers.plain import describe
 from sentei.graph.layers.silent import Silent
-from sentei.graph.layers.watch import NUMBERS, is_list, join
+from sentei.graph.layers.watch import NUMBERS, inside, is_list, join
 from sentei.graph.surgery import _config_states, _restore_states
 
 _DEPTHS = re.compile(r"layer|depth|block")
@@ -89,7 +89,7 @@ def take_out(model: nn.Module, gone: Gone) -> None:
                 if inside and isinstance(module, nn.TransformerEncoder):
                     # It reads the weights of its first layer's parts for a fused kernel.
                     module.use_nested_tensor = False
-        close_ranks(model, gone.numbers)
+        close_ranks(model, gone.numbers, [name for name, *_ in gone.stand_ins])
     elif gone.elements:
         _shorten(submodule(model, gone.name), gone)
     else:
@@ -210,14 +210,30 @@ def _renumber(items: list[nn.Module], numbered: list[tuple[str, str]]) -> None:
                 state[key] = i
 
 
-def close_ranks(model: nn.Module, gone: Mapping[str, list[int]]) -> None:
-    """Numbers behind those that are gone move up, so that caches are filled from the first on."""
+def close_ranks(model: nn.Module, gone: Mapping[str, list[int]], places: list[str]) -> None:
+    """Numbers behind those that are gone move up, so that caches are filled from the first on.
+
+    Where others work by a number that is gone, as attention to an encoder does beside
+    self-attention, only those in like places move: each kind fills a cache of its own.
+    """
+    kinds = {_kind_of(name) for name in places}
+    # Only who still works by that number counts: layers around keep theirs.
+    working = [
+        (any(inside(_kind_of(name), kind) for kind in kinds), vars(module))
+        for name, module in model.named_modules()
+        if not isinstance(module, Silent) and _attends(module)
+    ]
     for key, numbers in gone.items():
-        for module in model.modules():
-            value = vars(module).get(key)
-            # Only who still works by that number counts: layers around keep theirs.
-            if type(value) is int and not isinstance(module, Silent) and _attends(module):
-                vars(module)[key] = value - sum(n < value for n in numbers)
+        held = [(alike, state) for alike, state in working if type(state.get(key)) is int]
+        shared = any(state[key] in numbers for _, state in held)
+        for alike, state in held:
+            if alike or not shared:
+                state[key] -= sum(n < state[key] for n in numbers)
+
+
+def _kind_of(name: str) -> str:
+    """The place of a module, in whichever layer of its list: "block.#.attention"."""
+    return ".".join("#" if part.isdigit() else part for part in name.split("."))
 
 
 def _attends(module: nn.Module) -> bool:

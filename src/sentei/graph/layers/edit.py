@@ -102,6 +102,8 @@ def delete_layer(
     model = unwrap(model)
     call = call_arguments(example_inputs, args, kwargs)
     found = find(model, call, trial=False)  # its own deletion is trial enough
+    if name not in found:  # a layer that cannot be taken out may have hidden it
+        found = find(model, call)
     if name not in found:
         raise PruneError(why_not(model, name, found))
     layer = found[name]
