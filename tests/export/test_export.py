@@ -147,6 +147,27 @@ def test_widths_that_no_configuration_says(tmp_path):
     assert not (tmp_path / "plain").exists()
 
 
+def test_a_configuration_does_not_say_the_numbers_in_the_code(tmp_path):
+    class Flat(transformers.PreTrainedModel):
+        config_class = transformers.PretrainedConfig
+
+        def __init__(self, config):
+            super().__init__(config)
+            self.a, self.b = nn.Linear(4, config.width), nn.Linear(config.width, 2)
+            self.post_init()
+
+        def forward(self, x):
+            return self.b(self.a(x).view(-1, 2, 4).flatten(1).relu())
+
+    model = Flat(transformers.PretrainedConfig(width=8)).eval()
+    result = sentei.prune(model, torch.randn(3, 4), target=Target(width=0.5))
+    assert any(key.in_code for key in result.surgery.attributes)
+    model.config.width = 4
+    with pytest.raises(PruneError, match=r"cannot say the numbers that changed .* \(Flat\)"):
+        sentei.export(model, "hf", tmp_path / "plain")
+    assert not (tmp_path / "plain").exists()
+
+
 # -- refusals -------------------------------------------------------------------------------------
 class Odd(nn.Module):
     """Computes something else once it is exported."""
