@@ -263,6 +263,8 @@ class _Solver:
     def _equation(self, need: Need) -> None:
         size = size_of(need.axis)
         expr = need.size.expr
+        if size.is_constant and self._constant(expr):
+            return  # pictures cut into windows, and the like
         why = f"{need.node.module or 'the model'} computes one width from another"
         try:
             # A number in the code that is no width itself stays what it is: the 2 of `width // 2`.
@@ -366,6 +368,19 @@ class _Solver:
         else:
             new = Quotient(other.over * target.under, other.under * target.over)
         return self._invert(expr[1] if left else expr[2], key, new.simple())
+
+    def _constant(self, expr: Any) -> bool:
+        """Does the number depend on no width that is free?"""
+        if not isinstance(expr, tuple):
+            return True
+        if expr[0] == "attribute":
+            known = self.known.get(expr[1])
+            return known is None or (known.over.is_constant and known.under.is_constant)
+        if expr[0] == "size":
+            return size_of(self.axes(expr[1])[expr[2]]).is_constant
+        if expr[0] == "width":
+            return False
+        return all(map(self._constant, expr[1:]))
 
     def _dims_of(self, expr: Any) -> list[Dim]:
         if not isinstance(expr, tuple) or expr[0] == "attribute":
