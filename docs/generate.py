@@ -16,7 +16,8 @@ sys.path.insert(0, str(HOME))
 
 def main() -> None:
     OUT.mkdir(exist_ok=True)
-    parts = [engine(), zoo(), latency(), allocation(), recovery(), masks(), claims(), bench()]
+    parts = [engine(), zoo(), latency(), allocation(), recovery(), masks(), zeros(), claims(),
+             bench()]  # fmt: skip
     text = "\n\n".join(p for p in parts if p) or "No records yet: run `make bench`."
     (OUT / "evidence.md").write_text(text + "\n", encoding="utf-8")
     draw_map()
@@ -206,6 +207,26 @@ def masks() -> str:
         "## What a mask costs\n\nTime of a training step that holds a mask over that of a dense "
         "one. "
         f"`{found['command']}`\n\n" + table(["network", "weights", "ratio"], rows)
+    )
+
+
+def zeros() -> str:
+    found = one("sparse_products.json")
+    if not found:
+        return ""
+    kinds = [k for k in found["rows"][0] if k not in ("batch", "dense ms")]
+    rows = [
+        [str(r["batch"]), f"{r['dense ms']:.1f}", *(f"{r[k]:.2f}" for k in kinds)]
+        for r in found["rows"]
+    ]
+    held = "; ".join(f"{words}: {'yes' if so else 'no'}" for words, so in found["checks"].items())
+    return (
+        "## When zeros save time\n\nSpeed-up over the dense product of one matrix of "
+        f"{' x '.join(map(str, found['shape']))}, by the share of zeros in PyTorch's CSR kernel "
+        "and with half of the rows gone, for several numbers of columns, as Baidu's DeepBench "
+        "asks. "
+        f"One thread. {held}. `{found['command']}`\n\n"
+        + table(["columns", "dense ms", *kinds], rows)
     )
 
 
