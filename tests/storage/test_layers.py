@@ -154,6 +154,31 @@ def test_modules_put_in_before_and_after_widths(tmp_path):
     assert half[1].weight.dtype == torch.bfloat16
 
 
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.over, self.head = nn.GRU(5, 12, batch_first=True), nn.Linear(12, 3)
+
+    def forward(self, x):
+        return self.head(self.over(x)[0][:, -1])
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize("made", [
+    lambda: nn.GRU(5, 12, 2, bias=False, batch_first=True),
+    lambda: nn.LSTM(5, 16, batch_first=True, proj_size=12),
+    lambda: nn.RNN(5, 6, nonlinearity="relu", batch_first=True, bidirectional=True),
+])  # fmt: skip
+def test_recurrent_modules_are_put_in(made, tmp_path):
+    torch.manual_seed(0)
+    model, x = Counting().eval(), torch.randn(2, 4, 5)
+    sentei.replace_layer(model, "over", made(), x)
+    result = sentei.prune(model, x, target=Target(params=0.6))
+    assert result.verification.passed and result.after.params < result.before.params
+    again = sentei.load(sentei.save(result, tmp_path / "small"), model=Counting().eval())
+    assert torch.equal(again(x), model(x)) and str(again) == str(model)
+
+
 def test_modules_that_plain_data_cannot_describe_are_refused(tmp_path):
     class Mine(nn.Module):
         def forward(self, x):
@@ -183,6 +208,10 @@ def test_modules_that_plain_data_cannot_describe_are_refused(tmp_path):
         ({"type": "eval", "options": {}}, "'eval' is no module that is built from plain data"),
         ({"type": "os.system"}, "'os.system' is no module"),
         ({"type": "Softmax", "options": {"dim": {"a": 1}}}, "dim of a Softmax cannot be"),
+        ({"type": "GRU", "options": {
+            "input_size": 1, "hidden_size": 1, "num_layers": 10**6, "bias": True,
+            "batch_first": True, "dropout": 0.0, "bidirectional": False}},
+         "num_layers of a GRU cannot be '1000000'"),
         ({"type": "Flatten", "options": {"start_dim": 2**40, "end_dim": 1}}, "start_dim of a"),
         ({"type": "GroupNorm", "options": {"num_groups": 0, "num_channels": 1, "eps": 1e-5,
                                            "affine": True}}, "a GroupNorm cannot be built so"),

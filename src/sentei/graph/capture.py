@@ -1006,7 +1006,9 @@ def _module_stack(
         nn.Module.__call__ = call  # type: ignore[method-assign]
 
 
-_INTERNAL = frozenset(vars(nn.Module())) | {"_flat_weights", "_flat_weights_names", "_all_weights"}
+_INTERNAL = frozenset(vars(nn.Module())) | {
+    "_flat_weights", "_flat_weights_names", "_flat_weight_refs", "_all_weights",
+}  # fmt: skip
 Settings = tuple[dict[str, Any], dict[Any, Any]]
 """The attributes of an object, and the items where it is a mapping as well."""
 

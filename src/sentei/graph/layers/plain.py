@@ -24,6 +24,8 @@ _CONV = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dil
 _UP = (*_CONV[:5], "output_padding", "groups", "bias", "dilation", "padding_mode")
 _NORM = ("num_features", "eps", "momentum", "affine", "track_running_stats")
 _MAX = ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode")
+_RECURRENT = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout",
+              "bidirectional")  # fmt: skip
 
 # Type -> arguments of its constructor, each an attribute of the same name afterwards.
 _TYPES: dict[type[nn.Module], tuple[str, ...]] = {
@@ -51,6 +53,8 @@ _TYPES: dict[type[nn.Module], tuple[str, ...]] = {
     nn.AdaptiveMaxPool1d: ("output_size",), nn.AdaptiveMaxPool2d: ("output_size",),
     nn.Flatten: ("start_dim", "end_dim"), nn.PixelShuffle: ("upscale_factor",),
     nn.ZeroPad2d: ("padding",),
+    nn.LSTM: (*_RECURRENT, "proj_size"), nn.GRU: _RECURRENT,
+    nn.RNN: (*_RECURRENT, "nonlinearity"),
 }  # fmt: skip
 _NAMES = {kind.__name__: kind for kind in _TYPES}
 # Attributes that are a tensor or None, where the constructor wants yes or no.
@@ -138,7 +142,7 @@ def _value(kind: str, name: str, value: Any) -> Any:
     match value:
         case None | bool() | float():
             return value
-        case int() if abs(value) <= 2**31:
+        case int() if abs(value) <= (256 if name == "num_layers" else 2**31):
             return value
         case str() if len(value) <= 20:
             return value
@@ -164,7 +168,8 @@ def _described(module: nn.Module, name: str, depth: int) -> Plain:
     options = {}
     for option in wanted:
         value = getattr(module, option)
-        options[option] = value is not None if option in _SWITCHES else value
+        switch = option in _SWITCHES and not isinstance(value, bool)
+        options[option] = value is not None if switch else value
     return Plain(type(module).__name__, options)
 
 
