@@ -140,6 +140,17 @@ _DEPTH_TOWER = {
 _BERT = {"model_type": "bert", "is_decoder": True, "add_cross_attention": True}
 _VIT = {"model_type": "vit", "image_size": 32, "patch_size": 8}
 
+_GROUPED = {
+    "d_model": 60, "decoder_layers": 2, "decoder_self_attention_heads": 6,
+    "decoder_cross_attention_heads": 4, "decoder_ffn_dim": 104, "decoder_n_points": 2,
+    "num_queries": 9, "group_detr": 3, "c2f_num_blocks": 1,
+}
+_RF_DETR = _GROUPED | {
+    "backbone_config": {
+        "model_type": "rf_detr_dinov2", "image_size": 64, "patch_size": 16, "mlp_ratio": 2,
+        "num_windows": 2, "out_indices": [1, 2], "window_block_indexes": [1]},
+}
+
 SEGMENTATION: Specs = [
     ("sam", "SamModel", {
         "vision_config": _SAM_TOWER, "prompt_encoder_config": _SAM_PROMPTS,
@@ -219,13 +230,7 @@ SEGMENTATION: Specs = [
         "mlp_ratio": 2, "num_blocks": 1, "num_queries": 9, "num_register_tokens": 3,
         "num_upscale_blocks": 1}, lambda model: {
             "pixel_values_videos": torch.randn(2, 3, 3, 32, 32)}),
-    ("rf-detr-segmentation", "RfDetrForInstanceSegmentation", {
-        "d_model": 60, "decoder_layers": 2, "decoder_self_attention_heads": 6,
-        "decoder_cross_attention_heads": 4, "decoder_ffn_dim": 104, "decoder_n_points": 2,
-        "num_queries": 9, "group_detr": 3, "c2f_num_blocks": 1,
-        "backbone_config": {
-            "model_type": "rf_detr_dinov2", "image_size": 64, "patch_size": 16, "mlp_ratio": 2,
-            "num_windows": 2, "out_indices": [1, 2], "window_block_indexes": [1]}}, images(64)),
+    ("rf-detr-segmentation", "RfDetrForInstanceSegmentation", _RF_DETR, images(64)),
     ("maskformer-swin-backbone", "MaskFormerSwinBackbone", {
         k: v for k, v in _SWIN.items() if k != "model_type"}, images(64)),
 ]
@@ -244,17 +249,9 @@ DETECTION: Specs = [
         "decoder_num_heads": 4, "decoder_num_layers": 2, "decoder_dim_feedforward": 104,
         "decoder_num_points": 2, "image_size": 96,
         "apply_layernorm_after_vision_backbone": False}, classes),
-    ("rf-detr", "RfDetrForObjectDetection", {
-        "d_model": 60, "decoder_layers": 2, "decoder_self_attention_heads": 6,
-        "decoder_cross_attention_heads": 4, "decoder_ffn_dim": 104, "decoder_n_points": 2,
-        "num_queries": 9, "group_detr": 3, "c2f_num_blocks": 1,
-        "backbone_config": {
-            "model_type": "rf_detr_dinov2", "image_size": 64, "patch_size": 16, "mlp_ratio": 2,
-            "num_windows": 2, "out_indices": [1, 2], "window_block_indexes": [1]}}, images(64)),
-    ("lw-detr", "LwDetrForObjectDetection", {
-        "d_model": 60, "decoder_layers": 2, "decoder_self_attention_heads": 6,
-        "decoder_cross_attention_heads": 4, "decoder_ffn_dim": 104, "decoder_n_points": 2,
-        "num_queries": 9, "group_detr": 3, "c2f_num_blocks": 1, "projector_scale_factors": [1.0],
+    ("rf-detr", "RfDetrForObjectDetection", _RF_DETR, images(64)),
+    ("lw-detr", "LwDetrForObjectDetection", _GROUPED | {
+        "projector_scale_factors": [1.0],
         "backbone_config": {
             "model_type": "lw_detr_vit", "image_size": 64, "patch_size": 16, "mlp_ratio": 2,
             "num_windows": 4, "num_windows_side": 2, "out_indices": [1, 2],

@@ -181,6 +181,12 @@ _QFORMER = {
     "num_hidden_layers": 2, "num_attention_heads": 6,
 }
 
+_GLM_MARKS = {
+    "image_token_id": IMAGE, "video_token_id": VIDEO, "image_start_token_id": START,
+    "image_end_token_id": VOCAB - 4, "video_start_token_id": VOCAB - 5,
+    "video_end_token_id": VOCAB - 6,
+}
+
 DECODERS: Specs = [
     ("qwen2-vl", "Qwen2VLForConditionalGeneration", _MARKS | {
         "text_config": {"rope_parameters": _MROPE},
@@ -204,15 +210,11 @@ DECODERS: Specs = [
     ("qwen3-5-vl-moe", "Qwen3_5MoeForConditionalGeneration", _MARKS | {
         "text_config": _DELTA | _MOE | {"shared_expert_intermediate_size": 56},
         "vision_config": _QWEN_TOWER | _POSITIONS}, packed(8)),
-    ("glm4v", "Glm4vForConditionalGeneration", {
-        "image_token_id": IMAGE, "video_token_id": VIDEO, "image_start_token_id": START,
-        "image_end_token_id": VOCAB - 4, "video_start_token_id": VOCAB - 5,
-        "video_end_token_id": VOCAB - 6, "text_config": {"rope_parameters": _MROPE},
+    ("glm4v", "Glm4vForConditionalGeneration", _GLM_MARKS | {
+        "text_config": {"rope_parameters": _MROPE},
         "vision_config": _QWEN_TOWER}, packed(8)),
-    ("glm4v-moe", "Glm4vMoeForConditionalGeneration", {
-        "image_token_id": IMAGE, "video_token_id": VIDEO, "image_start_token_id": START,
-        "image_end_token_id": VOCAB - 4, "video_start_token_id": VOCAB - 5,
-        "video_end_token_id": VOCAB - 6, "text_config": _ROUTED | {"rope_parameters": _NARROW},
+    ("glm4v-moe", "Glm4vMoeForConditionalGeneration", _GLM_MARKS | {
+        "text_config": _ROUTED | {"rope_parameters": _NARROW},
         "vision_config": _QWEN_TOWER}, packed(8)),
     ("exaone4-5", "Exaone4_5_ForConditionalGeneration", {
         "image_token_id": IMAGE, "video_token_id": VIDEO,
@@ -457,15 +459,10 @@ DECODERS: Specs = [
             "pixel_values": torch.rand(BATCH, 16, 192),
             "image_position_ids": torch.cartesian_prod(
                 torch.arange(4), torch.arange(4)).expand(BATCH, 16, 2)}),
-    ("glm-ocr", "GlmOcrForConditionalGeneration", {
-        "image_token_id": IMAGE, "video_token_id": VIDEO, "image_start_token_id": START,
-        "image_end_token_id": VOCAB - 4, "video_start_token_id": VOCAB - 5,
-        "video_end_token_id": VOCAB - 6, "text_config": {"rope_parameters": _MROPE},
+    ("glm-ocr", "GlmOcrForConditionalGeneration", _GLM_MARKS | {
+        "text_config": {"rope_parameters": _MROPE},
         "vision_config": _QWEN_TOWER}, packed(8)),
-    ("glm46v", "Glm46VForConditionalGeneration", {
-        "image_token_id": IMAGE, "video_token_id": VIDEO, "image_start_token_id": START,
-        "image_end_token_id": VOCAB - 4, "video_start_token_id": VOCAB - 5,
-        "video_end_token_id": VOCAB - 6,
+    ("glm46v", "Glm46VForConditionalGeneration", _GLM_MARKS | {
         "text_config": {"model_type": "glm4v_text", "rope_parameters": _MROPE},
         "vision_config": _QWEN_TOWER | {"model_type": "glm4v_vision"}}, packed(8)),
     ("shieldgemma2", "ShieldGemma2ForImageClassification", {

@@ -112,6 +112,14 @@ _SEAMLESS = {
     "left_max_position_embeddings": 12,
 }
 
+_FLAMINGO = {
+    "audio_config": {
+        "model_type": "audioflamingo3_encoder", "hidden_size": 72, "intermediate_size": 108,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_mel_bins": 26,
+        "max_source_positions": 30},
+    "text_config": _QWEN2, "audio_token_id": AUDIO_TOKEN,
+}
+
 CODECS: Specs = [
     ("encodec", "EncodecModel", _CODEC | {"target_bandwidths": [60.0]}, sound(256)),
     ("dac", "DacModel", {
@@ -268,12 +276,7 @@ HEARING: Specs = [
         lambda model: {
             "input_values": torch.randn(2, 1280),
             "decoder_input_ids": tokens(TARGET_LENGTH, batch=2)}),
-    ("audioflamingo3", "AudioFlamingo3ForConditionalGeneration", {
-        "audio_config": {
-            "model_type": "audioflamingo3_encoder", "hidden_size": 72, "intermediate_size": 108,
-            "num_hidden_layers": 2, "num_attention_heads": 4, "num_mel_bins": 26,
-            "max_source_positions": 30},
-        "text_config": _QWEN2, "audio_token_id": AUDIO_TOKEN},
+    ("audioflamingo3", "AudioFlamingo3ForConditionalGeneration", _FLAMINGO,
         heard(15, BATCH, 26, 60, masked="input_features_mask")),
     ("glmasr", "GlmAsrForConditionalGeneration", {
         "audio_config": {
@@ -317,12 +320,7 @@ HEARING: Specs = [
         "mel_dim": 26, "upsample_initial_channel": 48, "resblock_kernel_sizes": [3, 5],
         "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5]], "upsample_rates": [4, 2],
         "upsample_kernel_sizes": [8, 4]}, features("mel_spectrogram", 2, 26, 23)),
-    ("musicflamingo", "MusicFlamingoForConditionalGeneration", {
-        "audio_config": {
-            "model_type": "audioflamingo3_encoder", "hidden_size": 72, "intermediate_size": 108,
-            "num_hidden_layers": 2, "num_attention_heads": 4, "num_mel_bins": 26,
-            "max_source_positions": 30},
-        "text_config": _QWEN2, "audio_token_id": AUDIO_TOKEN},
+    ("musicflamingo", "MusicFlamingoForConditionalGeneration", _FLAMINGO,
         heard(15, BATCH, 26, 60, masked="input_features_mask")),
     ("phi4-multimodal-audio", "Phi4MultimodalAudioModel", {
         "hidden_size": 72, "intermediate_size": 108, "num_blocks": 3, "num_attention_heads": 4,

@@ -11,7 +11,7 @@ from torch import nn
 
 import sentei
 from sentei.graph.errors import PruneError
-from sentei.graph.literals import originally, read_literal, write_literal, written
+from sentei.graph.literals import originally, planted, read_literal, write_literal, written
 from sentei.storage.recipe import parse
 
 
@@ -345,6 +345,4 @@ def test_functions_with_too_many_constants_keep_their_numbers():
     assert len(written(kind, "forward")) == 300
     module = kind()
     assert isinstance(space["forward"], types.FunctionType)
-    from sentei.graph.literals import planted
-
     assert planted(module, frozenset({299}), lambda path, number: number + 1) == {}

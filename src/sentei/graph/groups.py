@@ -218,8 +218,12 @@ def captures(
     if train and not tapes[0].any_mode:
         # Many models want other inputs for training (targets, larger batches).
         with suppress(Exception):
-            how: Any = {"training": True, "abstract": tapes[0].abstract, "literals": literals}
-            tapes.append(capture(model, args, kwargs, **how))
+            tapes.append(
+                capture(
+                    model, args, kwargs, training=True, abstract=tapes[0].abstract,
+                    literals=literals,
+                )
+            )  # fmt: skip
         if len(tapes) > 1 and not tapes[0].abstract:
             # A layer that is skipped now and then: how many numbers were drawn before depends on
             # widths in a real run, so no two passes of it can be compared.

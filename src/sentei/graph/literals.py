@@ -61,10 +61,8 @@ def planted(
     for name in dict.fromkeys(n for k in _own(originally(kind)) for n in vars(k)):
         if name == "__init__":
             continue
-        source, now = _method(originally(kind), name), _method(kind, name)
-        if source is None or now is None or name in vars(module):
-            continue
-        if wanted.isdisjoint(written(kind, name)):
+        now = _method(kind, name)
+        if now is None or name in vars(module) or wanted.isdisjoint(written(kind, name)):
             continue
         first = written(originally(kind), name)
 

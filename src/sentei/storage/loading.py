@@ -165,7 +165,7 @@ def fresh(origin: Origin, recipe: Recipe) -> nn.Module:
     from sentei.sources import Source
 
     model = Source(**origin.model_dump()).skeleton()
-    known = {dtype_name(d): d for d in vars(torch).values() if isinstance(d, torch.dtype)}
+    known = _dtypes()
     for name, (_, tensor) in stored_names(unwrap(model), frozenset(recipe.tensors)).items():
         stored = recipe.tensors.get(name)
         if stored is not None and stored.dtype in known and tensor.is_floating_point():
@@ -229,13 +229,18 @@ def _put_in(model: nn.Module, removed: Removed, recipe: Recipe) -> None:
     put_in(model, removed.name, made, instead=removed.put == "instead")
 
 
+def _dtypes() -> dict[str, torch.dtype]:
+    """PyTorch's types of numbers, by the names that a recipe has for them."""
+    return {dtype_name(d): d for d in vars(torch).values() if isinstance(d, torch.dtype)}
+
+
 # -- checks: the recipe against the model ---------------------------------------------------------
 def _make_room(recipe: Recipe, model: nn.Module) -> None:
     """Where the model keeps a tensor from its first pass on, and has made none yet: put one there.
 
     It takes no memory, whatever shape the recipe asks for; the stored one takes its place.
     """
-    known = {dtype_name(d): d for d in vars(torch).values() if isinstance(d, torch.dtype)}
+    known = _dtypes()
     modules = dict(model.named_modules())
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     for name, stored in recipe.tensors.items():
