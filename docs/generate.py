@@ -112,8 +112,7 @@ def engine() -> str:
     llama = found.get("llama", {})
     text = (
         "## The engine beside a forward pass and torch-pruning\n\nMilliseconds at 224², "
-        f"{found['threads']} thread(s), {found['clock']}. "
-        "`python benchmarks/engine.py` runs it.\n\n"
+        f"{found['threads']} thread(s). `{found['command']}`\n\n"
         + table(["model", "forward", "capture", "analysis", "ours / forward",
                  "torch-pruning / ours", "scores / squares of the weights"], rows)
     )  # fmt: skip
