@@ -49,8 +49,8 @@ zoo: $(STAMP) ## prune every network of the model zoo and verify each
 fuzz: $(STAMP) ## prune thousands of random networks and verify each: SEEDS=20, 500 draws a seed
 	$(THREADS) $(BIN)/python -W ignore -m tests.fuzz --seeds $(or $(SEEDS),20)
 
-bench: $(STAMP) ## measure everything: engine, latency, allocation, masks, recovery, claims (hours)
-	@set -e; for b in engine latency allocation mask_overhead recovery claims; do \
+bench: $(STAMP) ## measure everything: engine, latency, allocation, masks, zeros, recovery, claims (hours)
+	@set -e; for b in engine latency allocation mask_overhead sparse_products recovery claims; do \
 	  echo "== benchmarks.$$b"; $(BIN)/python -W ignore -m benchmarks.$$b; done
 	$(BIN)/sentei bench benchmarks/bench/weights.yaml --out benchmarks/results/bench/weights
 	$(BIN)/sentei bench benchmarks/bench/units.yaml --out benchmarks/results/bench/units
