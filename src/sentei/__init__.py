@@ -10,6 +10,9 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+import sentei.startup  # noqa: F401  (before torch: Ctrl-C while it loads is one line)
+
+# ruff: isort: split
 from sentei.allocation import Target
 from sentei.along import prune_along
 from sentei.export import Exported, export

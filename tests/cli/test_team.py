@@ -121,8 +121,9 @@ def test_a_method_under_torchrun(home):
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    text, _ = done(child)
+    text, errors = done(child)
     assert text.count("verify ") == 1
+    assert "unused" not in errors  # DDP's remark at the first step, once a process
     assert yaml.safe_load((out / "config.yaml").read_text())["processes"] == 2
     sentei(*method(alone))
     same(out, alone)

@@ -35,10 +35,11 @@ from sentei.cli.options import (
 from sentei.cli.team import end_with_launcher, follows, world
 from sentei.graph.errors import PruneError, VerificationError
 from sentei.recovery.train import TrainingError
+from sentei.startup import INTERRUPTED, interruptible
 
 __all__ = ["app", "main"]
 
-FAILED, DIFFERENT, BUG, STOPPED = 1, 3, 70, 130
+FAILED, DIFFERENT, BUG = 1, 3, 70
 _EXIT_CODES = (
     "[bold]Exit codes[/bold]: 0 done, 1 it could not be done (one line says why), 2 the command "
     "line is wrong, 3 a verification found a difference, 130 stopped by Ctrl-C, 70 a mistake of "
@@ -52,15 +53,15 @@ class _Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         debug = bool(ctx.params.get("debug"))
         try:
-            with warnings.catch_warnings(), _logs_restored():
+            with interruptible(), warnings.catch_warnings(), _logs_restored():
                 if not debug:
                     _hush()
                 return super().invoke(ctx)
         except KeyboardInterrupt as stop:
             if follows():
-                raise typer.Exit(STOPPED) from None
-            _complain(str(stop) or "stopped", "")
-            raise typer.Exit(STOPPED) from None
+                raise typer.Exit(INTERRUPTED) from None
+            _complain(str(stop) or "interrupted", "")
+            raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:  # `sentei methods | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(0) from None

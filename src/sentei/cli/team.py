@@ -31,6 +31,7 @@ from torch import nn
 
 from sentei.cli.config import Config
 from sentei.graph.errors import PruneError
+from sentei.startup import INTERRUPTED
 
 __all__ = ["Team", "end_with_launcher", "follows", "launch", "lonely", "team_of", "world"]
 
@@ -40,7 +41,7 @@ Facts = Any
 
 # Others wait while the main process prunes, evaluates and measures, however long that takes.
 _PATIENCE = timedelta(days=30)
-_LAUNCHER, _STOPPED = "SENTEI_LAUNCHER", 130
+_LAUNCHER = "SENTEI_LAUNCHER"
 
 
 def world() -> int:
@@ -248,7 +249,6 @@ def launch(config: Config | None, out: Path, processes: int, *, resume: bool, de
         threads = str(max((cores or 1) // processes, 1))
         shared = {
             "OMP_NUM_THREADS": threads,
-            "TORCH_CPP_LOG_LEVEL": "ERROR",  # where no parameter was unused, DDP says so at length
             **os.environ,
             "WORLD_SIZE": str(processes),
             "LOCAL_WORLD_SIZE": str(processes),
@@ -293,7 +293,7 @@ def end_with_launcher() -> None:
     def watch() -> None:
         with contextlib.suppress(OSError):
             os.read(int(text), 1)  # returns when nobody holds the other end any more
-        os._exit(_STOPPED)  # what is on disk holds at any moment
+        os._exit(INTERRUPTED)  # what is on disk holds at any moment
 
     threading.Thread(target=watch, daemon=True).start()
 
@@ -309,7 +309,7 @@ def _outcome(children: list[subprocess.Popen[bytes]], limit: float = math.inf) -
             code = next(code for code in codes if code)
             return code if code > 0 else 128 - code
         if all(code == 0 for code in codes) or time.monotonic() > end:
-            return 0 if all(code == 0 for code in codes) else _STOPPED
+            return 0 if all(code == 0 for code in codes) else INTERRUPTED
         time.sleep(0.05)
 
 
