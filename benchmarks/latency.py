@@ -7,6 +7,7 @@ that changes every turn:
 
 - ours: `sentei.prune(target=Target(macs=share), allocation="fastest")`, of widths that this machine
   likes;
+- ours/depth: the same with `depth=True`: whole layers and residual branches go, too;
 - ours/even: the same with `allocation="global"`: all units are worth the same here;
 - ours/1: as ours/even, with widths as they come;
 - peer, peer/8: torch-pruning's magnitude pruner, without and with `round_to=8`, its ratio found by
@@ -161,6 +162,7 @@ def measure(
     limit = result.after.macs  # the peer gets the same MACs, not the same target
     within = sentei.Target(macs=limit)
     models: dict[str, nn.Module] = {"whole": model, "ours": result.model}
+    models["ours/depth"] = sentei.prune(model, x, target=within, depth=True, **timed).model
     even = {**timed, "allocation": "global", "round_to": "auto"}
     models["ours/even"] = sentei.prune(model, x, target=within, **even).model
     models["ours/1"] = sentei.prune(model, x, target=within, **options).model
@@ -229,7 +231,7 @@ def show(rows: list[dict[str, Any]]) -> str:
     for kind in dict.fromkeys((r["batch"], r["threads"], r["clock"]) for r in rows):
         own = [r for r in rows if (r["batch"], r["threads"], r["clock"]) == kind]
         lines.append("batch {}, {} threads, {} clock:".format(*kind))
-        for arm in ("ours", "ours/even", "ours/1", "peer", "peer/8", "ours=peer/8"):
+        for arm in ("ours", "ours/depth", "ours/even", "ours/1", "peer", "peer/8", "ours=peer/8"):
             arms = [r["arms"][arm] for r in own if arm in r["arms"]]
             if arms:
                 shares = statistics.median(a["speed-up"] * a["macs"] for a in arms)

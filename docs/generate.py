@@ -149,7 +149,7 @@ def latency() -> str:
     found = one("latency.json")
     if not found:
         return ""
-    arms = ("ours", "ours/even", "peer", "ours=peer/8", "peer/8")
+    arms = ("ours", "ours/depth", "ours/even", "peer", "ours=peer/8", "peer/8")
     rows = []
     for r in sorted(found["rows"], key=lambda r: (r["batch"], r["threads"])):
         cells = []
@@ -165,8 +165,8 @@ def latency() -> str:
         "benchmarks/latency.py` repeats it.\n\n"
         + table(
             [
-                "model", "batch", "MACs", "Sentei, fastest", "Sentei, global", "torch-pruning",
-                "Sentei, as the next", "torch-pruning, round_to=8",
+                "model", "batch", "MACs", "Sentei, fastest", "with layers", "Sentei, global",
+                "torch-pruning", "Sentei, as the next", "torch-pruning, round_to=8",
             ],
             rows,
         )

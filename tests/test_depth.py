@@ -112,20 +112,43 @@ def test_a_dry_run_and_an_impossible_budget_leave_the_model_alone():
     assert [layer.name for layer in done.layers] == [layer.name for layer in planned.layers]
 
 
+class Count:
+    """A model takes a microsecond for each linear layer: only depth helps."""
+
+    def operator(self, signature, run):
+        return 1e-6 if "linear" in signature else 1e-9
+
+    def models(self, models, call):
+        return [1e-6 * sum(type(m) is nn.Linear for m in net.modules()) for net in models]
+
+
+def counted():
+    return LatencyTable(stopwatch=Count(), folder=False, progress=False)
+
+
 def test_latency_by_layers():
-    class Count:
-        """A model takes a microsecond for each linear layer: only depth helps."""
-
-        def operator(self, signature, run):
-            return 1e-6 if "linear" in signature else 1e-9
-
-        def models(self, models, call):
-            return [1e-6 * sum(type(m) is nn.Linear for m in net.modules()) for net in models]
-
     net, (x, _) = tower(), data()
-    table = LatencyTable(stopwatch=Count(), folder=False, progress=False)
-    result = prune(net, x, target=Target(latency=0.61), depth=True, latency_table=table)
+    result = prune(net, x, target=Target(latency=0.61), depth=True, latency_table=counted())
     assert len(result.layers) == 2
     assert result.timing.before == pytest.approx(1e-5)
     assert result.reached["latency"] == pytest.approx(6e-6)
     assert result.reached["latency"] <= result.asked["latency"]
+
+
+@pytest.mark.parametrize("share, gone", [(0.9, 0), (0.6, 1), (0.3, 2)])
+def test_the_fastest_mixture_takes_out_layers_and_no_more_than_was_asked_for(share, gone):
+    net, (x, y) = tower(), data()
+    with torch.no_grad():  # of layers that save equal time the one of least score goes first
+        net[3].a.weight.mul_(0.1), net[3].b.weight.mul_(0.1)
+    result = prune(
+        net, x, target=Target(macs=share), allocation="fastest", depth=True, inplace=False,
+        latency_table=counted(), data=(x, y), loss=F.cross_entropy,
+    )  # fmt: skip
+    assert len(result.layers) == gone and [g.name for g in result.layers[:1]] == ["3"][:gone]
+    assert result.keep
+    assert 0.9 * result.asked["macs"] <= result.reached["macs"] <= result.asked["macs"]
+    wide = prune(
+        net, x, target=Target(macs=share), allocation="fastest", inplace=False,
+        latency_table=counted(),
+    )  # fmt: skip
+    assert result.timing.after <= wide.timing.after

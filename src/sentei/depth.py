@@ -6,9 +6,12 @@ cheapest first, widths are planned for what the budget then leaves, and the mixt
 
 - has the lowest loss on `data`, before any recovery, if there is data and a loss; else
 - keeps most of the score: the sum over all groups and kept units of the criterion, where a layer
-  that is gone takes along its own units and its share of every unit of the residual stream.
+  that is gone takes along its own units and its share of every unit of the residual stream; or
+- runs fastest, under the allocation "fastest". There every mixture cuts widths, too: a layer that
+  would leave less than the budget allows stays, for time alone would take out ever more of them.
 
-Layers are ranked by the same measure: loss added, or score lost, for each multiply-add saved.
+Layers are ranked by the same measure: loss added, or score lost, or seconds not saved, for each
+multiply-add saved; layers that save equal time, by the score that is lost.
 """
 
 from __future__ import annotations
@@ -42,11 +45,11 @@ class Mixture:
     """A number of layers taken out, and what that leaves.
 
     names: of the layers, in the order they go; each name is valid after those before are gone.
-    kept: share of the whole model's score, or the loss, whichever was measured.
+    worth: the score that is kept, or minus the loss, or minus the predicted seconds.
     """
 
     names: tuple[str, ...]
-    kept: float
+    worth: float
 
 
 def absolute(target: Target, groups: Groups, units: int) -> Target:
@@ -78,22 +81,24 @@ def choose(
     protect: Iterable[str | nn.Module],
     seed: int,
     uniform: bool,
+    predicted: Callable[[Groups, Mapping[str, int]], float] | None = None,
 ) -> list[Mixture]:
     """The mixtures that were tried, the best first.
 
     Args:
-        smaller: prunes widths of a copy to the budget: model -> (pruned copy, the groups before,
-            kept units by group). Raises PruneError where the budget cannot be met.
+        smaller: prunes widths of a copy to the budget: model -> (pruned copy, or the model itself
+            where a plan is enough, the groups before, kept units by group). Raises PruneError where
+            the budget cannot be met.
+        predicted: seconds, from groups and the widths that are kept of some. With it the fastest
+            mixture is the best.
     Raises:
         PruneError: no mixture meets the budget; what is raised says what width alone can reach.
     """
     patterns = protect_names(model, protect)
     whole_only = uniform and huggingface.configured(model)
+    by_loss = data is not None and loss is not None
 
-    def worth(candidate: nn.Module, groups: Groups, keep: Mapping[str, Any]) -> float:
-        """More is better."""
-        if data is not None and loss is not None:
-            return -mean_loss(candidate, data, loss)
+    def kept_score(candidate: nn.Module, groups: Groups, keep: Mapping[str, Any]) -> float:
         evidence = Evidence.of(candidate, groups, seed=seed, data=data, loss=loss, example=call)
         scores = score(criterion, groups.values(), evidence)
         # Kept units are ranks where each outer index may keep others; the k-th best go together.
@@ -103,57 +108,104 @@ def choose(
             total += float(own.sum() if kept is None else own[kept].sum())
         return total
 
-    def whole(candidate: nn.Module) -> float:
-        return worth(candidate, analyze(candidate, args=call[0], kwargs=call[1]), {})
+    def value(candidate: nn.Module) -> tuple[float, ...]:
+        """What a network is worth whose widths are whole; more is better."""
+        if by_loss and predicted is None:
+            return (-mean_loss(candidate, data, loss),)
+        groups = analyze(candidate, args=call[0], kwargs=call[1])
+        kept = kept_score(candidate, groups, {})
+        return (kept,) if predicted is None else (-predicted(groups, {}), kept)
 
-    found = [
-        layer
-        for layer in layers(model, args=call[0], kwargs=call[1]).values()
-        if not _protected(layer, patterns) and (layer.kind == "layer" or not whole_only)
-    ]
-    best = whole(model)
-    rank: dict[str, float] = {}
-    for layer in found:
-        candidate = copy.deepcopy(model)
-        try:
-            delete_layer(candidate, layer.name, args=call[0], kwargs=call[1], verify=False)
-            rank[layer.name] = (best - whole(candidate)) / max(layer.macs, 1)
-        except PruneError:
-            continue  # it cannot go after all
-    order = [layer for layer in found if layer.name in rank and not math.isnan(rank[layer.name])]
-    order.sort(key=lambda layer: rank[layer.name])
+    def worth(
+        candidate: nn.Module, pruned: nn.Module, groups: Groups, keep: Mapping[str, Any]
+    ) -> float:
+        if predicted is not None:
+            return -predicted(groups, {name: len(kept) for name, kept in keep.items()})
+        if by_loss:
+            return -mean_loss(pruned, data, loss)
+        return kept_score(candidate, groups, keep)
 
-    # Modules are followed by identity: names in a list move up when one before is gone.
-    current = copy.deepcopy(model)
-    places = {layer.name: current.get_submodule(layer.name) for layer in order}
+    order = _ranked(
+        model, call, value,
+        [
+            layer
+            for layer in layers(model, args=call[0], kwargs=call[1]).values()
+            if not _protected(layer, patterns) and (layer.kind == "layer" or not whole_only)
+        ],
+    )  # fmt: skip
     tried: list[Mixture] = []
     refused: PruneError | None = None
     names: tuple[str, ...] = ()
+    left, places = model, {layer.name: layer.name for layer in order}
     behind = 0
     for layer in [None, *order]:
+        now = left, places, names
         if layer is not None:
-            name = next((n for n, m in current.named_modules() if m is places[layer.name]), None)
-            if name is None:
-                continue  # it went with a layer around it
             try:
-                delete_layer(current, name, args=call[0], kwargs=call[1], verify=False)
+                shorter = _without(left, places, layer.name, call)
             except PruneError:
                 continue  # the last of its list, or what is left does not run without it
-            names = (*names, name)
+            if shorter is None:
+                continue  # it went with a layer around it
+            now = (*shorter, (*names, places[layer.name]))
         try:
-            pruned, groups, keep = smaller(copy.deepcopy(current))
+            pruned, groups, keep = smaller(now[0])
         except PruneError as error:
             refused = refused or error
+            left, places, names = now
             continue
-        of = pruned if data is not None and loss is not None else current
-        tried.append(Mixture(names, worth(of, groups, keep)))
-        behind = behind + 1 if tried[-1].kept < max(m.kept for m in tried) else 0
+        if predicted is not None and layer is not None and not keep:
+            continue  # no width is left to cut: it takes more than the budget asks for
+        left, places, names = now
+        tried.append(Mixture(names, worth(left, pruned, groups, keep)))
+        behind = behind + 1 if tried[-1].worth < max(m.worth for m in tried) else 0
         if behind >= _PATIENCE:
             break
     if not tried:
         assert refused is not None
         raise refused
-    return sorted(tried, key=lambda m: -m.kept)
+    return sorted(tried, key=lambda m: -m.worth)
+
+
+def _ranked(
+    model: nn.Module,
+    call: Call,
+    value: Callable[[nn.Module], tuple[float, ...]],
+    found: Iterable[Layer],
+) -> list[Layer]:
+    """Layers that can go, the one first whose loss costs least for each multiply-add it saves."""
+    best = value(model)
+    rank: dict[str, tuple[float, ...]] = {}
+    for layer in found:
+        candidate = copy.deepcopy(model)
+        try:
+            delete_layer(candidate, layer.name, args=call[0], kwargs=call[1], verify=False)
+        except PruneError:
+            continue  # it cannot go after all
+        lost = [b - v for b, v in zip(best, value(candidate), strict=True)]
+        rank[layer.name] = tuple(number / max(layer.macs, 1) for number in lost)
+    fit = [layer for layer in found if not any(map(math.isnan, rank.get(layer.name, (math.nan,))))]
+    return sorted(fit, key=lambda layer: rank[layer.name])
+
+
+def _without(
+    model: nn.Module, places: Mapping[str, str], layer: str, call: Call
+) -> tuple[nn.Module, dict[str, str]] | None:
+    """A copy without that layer, and where the others are now; None where it has gone before.
+
+    Args:
+        places: name of a layer in the whole network -> its name in `model`; names in a list move up
+            when one before is gone.
+    Raises:
+        PruneError: it cannot go.
+    """
+    if layer not in places:
+        return None
+    shorter = copy.deepcopy(model)
+    modules = {name: shorter.get_submodule(place) for name, place in places.items()}
+    delete_layer(shorter, places[layer], args=call[0], kwargs=call[1], verify=False)
+    names = {id(module): name for name, module in shorter.named_modules()}
+    return shorter, {n: names[id(m)] for n, m in modules.items() if id(m) in names}
 
 
 def _protected(layer: Layer, patterns: list[str]) -> bool:

@@ -268,8 +268,9 @@ def prune(
             so that `save_pretrained` gives what `from_pretrained` reads without Sentei; see
             `sentei.huggingface`.
         depth: take out whole layers and residual branches, too, where that keeps more than cutting
-            widths further: less loss on `data`, or without it more of the score; see
-            `sentei.depth`. What went is in `result.layers`; widths are of what is left.
+            widths further: less loss on `data`, or without it more of the score; with the
+            allocation "fastest", less time. See `sentei.depth`. What went is in `result.layers`;
+            widths are of what is left.
         latency_table: where times of operators come from; by default they are measured where the
             model lies, and kept in the user's cache folder.
         dry_run: plan only; the model is not touched.
@@ -389,17 +390,27 @@ def _with_depth(
         own = [p for p in options["protect"] if any(fnmatch.fnmatch(n, p) for n in names)]
         return {**options, "protect": own}
 
+    fastest = options["allocation"] == "fastest"
+    by_loss = options["data"] is not None and options["loss"] is not None and not fastest
+    if fastest:
+        home = next((p.device for p in model.parameters()), torch.device("cpu"))
+        options["latency_table"] = table = table or LatencyTable(home)
+
+    def predicted(groups: Groups, widths: Mapping[str, int]) -> float:
+        assert table is not None
+        kept = {groups[name].dim: n for name, n in widths.items()}
+        return Latency(groups, table).of(lambda dim: kept.get(dim, dim.size))
+
     def smaller(candidate: nn.Module) -> tuple[nn.Module, Groups, Mapping[str, Any]]:
-        measured = options["data"] is not None and options["loss"] is not None
         done = prune(
-            candidate, args=call[0], kwargs=call[1], target=wanted, verify=False,
-            dry_run=not measured, **surviving(candidate),
+            candidate, args=call[0], kwargs=call[1], target=wanted, verify=False, inplace=False,
+            dry_run=not by_loss, **surviving(candidate),
         )  # fmt: skip
         return done.model, done.groups, done.keep
 
     with _timed(seconds, "depth"):
         mixture = choose(
-            unwrap(model), call, smaller,
+            unwrap(model), call, smaller, predicted=predicted if fastest else None,
             **{k: options[k] for k in ("criterion", "data", "loss", "protect", "seed", "uniform")},
         )[0]  # fmt: skip
     with all_or_nothing(unwrap(model)):

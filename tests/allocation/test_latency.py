@@ -4,6 +4,7 @@ import itertools
 import json
 import multiprocessing
 import re
+import time
 import zlib
 
 import numpy as np
@@ -17,6 +18,7 @@ from sentei import PruneError, Target, analyze, prune
 from sentei.allocation import Seconds, plan
 from sentei.allocation.latency import Latency, envelope, interpolate, slower_than_larger
 from sentei.allocation.orders import RIVALS
+from sentei.allocation.stopwatch import Neighbours
 from sentei.allocation.table import LatencyTable
 from tests.random_networks import networks
 
@@ -375,3 +377,59 @@ def test_a_latency_is_no_budget_for_the_fastest():
             chain(4, 8, 2), torch.randn(1, 4), target=Target(latency=0.5), allocation="fastest",
             latency_table=table(),
         )  # fmt: skip
+
+
+# --- A machine that others use as well ------------------------------------------------------------
+
+
+def test_a_time_that_was_disturbed_is_measured_again(tmp_path):
+    """What is slower than a larger one comes to light, and the shorter time stays."""
+    net, x = chain(32, 64, 8), torch.zeros(2, 32)
+    quiet = Latency(analyze(net, x), table())
+
+    class Disturbed(Formula):
+        def operator(self, signature, run):
+            first = signature not in self.asked
+            return super().operator(signature, run) * (
+                50 if first and "[48, 32]" in signature else 1
+            )
+
+    clock = Disturbed()
+    made = LatencyTable(stopwatch=clock, folder=tmp_path, progress=False)
+    found = Latency(analyze(net, x), made)
+    (disturbed,) = {s for s in clock.asked if clock.asked.count(s) > 1}
+    assert "[48, 32]" in disturbed
+    for n in range(1, 65):
+        assert found.of(lambda d, n=n: min(n, d.size)) == quiet.of(lambda d, n=n: min(n, d.size))
+    assert json.loads(made.path.read_text())["seconds"] == made.known
+
+
+@pytest.mark.parametrize("crowd", [False, True])
+def test_times_of_a_crowded_machine_are_not_kept(tmp_path, monkeypatch, capsys, crowd):
+    monkeypatch.setattr(Neighbours, "crowd", lambda self, threads: crowd)
+    made = LatencyTable(folder=tmp_path, progress=False)
+    made.measure({"a": lambda: lambda: None})
+    assert set(made.known) == {"a"}
+    assert made.path.exists() is not crowd
+    assert ("Come back when it is quiet" in capsys.readouterr().err.replace("\n", " ")) is crowd
+
+
+def test_neighbours_are_seen():
+    context = multiprocessing.get_context("fork")
+    others = [context.Process(target=_spin) for _ in range(multiprocessing.cpu_count())]
+    for other in others:
+        other.start()
+    try:
+        neighbours = Neighbours()
+        time.sleep(0.5)
+        assert neighbours.crowd(multiprocessing.cpu_count())
+    finally:
+        for other in others:
+            other.kill()
+            other.join()
+    assert not Neighbours().crowd(1000)  # too short a while to tell
+
+
+def _spin():
+    while True:
+        pass

@@ -36,7 +36,8 @@ def test_latency_of_pruned_networks(monkeypatch, tmp_path):
     table = LatencyTable(stopwatch=Formula(), folder=False, progress=False)
     row = latency.measure("digits", 0.5, 1, 0.0, table)
     assert row["trouble"] == {}
-    assert {*row["arms"]} == {"ours", "ours/even", "ours/1", "peer", "peer/8", "ours=peer/8"}
+    arms = {"ours", "ours/depth", "ours/even", "ours/1", "peer", "peer/8", "ours=peer/8"}
+    assert {*row["arms"]} == arms
     assert all(r["macs"] <= 0.5 for r in row["arms"].values())
     assert row["peer over ours"]["best"] > 0
     assert "median of 1" in latency.show([row])

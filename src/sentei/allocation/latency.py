@@ -233,6 +233,13 @@ class _Measured:
         self.smooth = envelope(self.raw)
         return True
 
+    def doubted(self, known: Mapping[str, float | None]) -> list[str]:
+        """What was slower than a larger one: it is, or was disturbed."""
+        if not self.fill(known):
+            return []
+        slower = self.raw > (1 + _NOISE) * self.smooth
+        return list(itertools.compress(self.signatures, slower.ravel()))
+
     def time(self, widths: Sequence[float], raw: bool = False) -> float:
         times = self.raw if raw else self.smooth
         if self.whole is not None:
@@ -262,8 +269,10 @@ class Latency:
                 by_pattern[pattern] = _Measured(operator)
                 runs |= by_pattern[pattern].runs()
             self.places.append(by_pattern[pattern])
-        table.measure(runs)
         self.patterns = list(by_pattern.values())
+        table.measure(
+            runs, doubted=lambda: itertools.chain(*(p.doubted(table.known) for p in self.patterns))
+        )
         self.unmeasured = sorted(
             {str(p.operator.op) for p in self.patterns if not p.fill(table.known)}
         )

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import psutil
 import torch
 from torch import nn
 
 from sentei.graph.capture import unwrap
 
-__all__ = ["Stopwatch", "WallClock"]
+__all__ = ["Neighbours", "Stopwatch", "WallClock"]
 
 Call = tuple[tuple[Any, ...], Mapping[str, Any]]
 
@@ -78,6 +79,26 @@ class WallClock:
                     spent += took
                 turns += 1
         return best
+
+
+class Neighbours:
+    """What other programs have used of the processors since this was made."""
+
+    def __init__(self) -> None:
+        self._began = self._now()
+
+    def crowd(self, threads: int) -> bool:
+        """Whether they left less than `threads` processors, by a quarter of one or more."""
+        took, others = (b - a for a, b in zip(self._began, self._now(), strict=True))
+        # The system counts in hundredths of a second: a shorter while says nothing.
+        return took > 0.1 and others / took + threads > (psutil.cpu_count() or 1) + 0.25
+
+    @staticmethod
+    def _now() -> tuple[float, float]:
+        """Seconds on the clock, and those that other programs have spent on all processors."""
+        used, own = psutil.cpu_times(), psutil.Process().cpu_times()
+        busy = used.user + used.system + getattr(used, "nice", 0.0)  # Windows has no nice programs
+        return time.perf_counter(), busy - own.user - own.system
 
 
 def _once(run: Callable[[], Any]) -> float:
