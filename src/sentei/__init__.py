@@ -21,7 +21,7 @@ from sentei.graph.experts import delete_experts, experts
 from sentei.graph.groups import analyze
 from sentei.graph.layers import delete_layer, insert_layer, layers, replace_layer
 from sentei.graph.rules import rule
-from sentei.prune import Result, delete_units, prune
+from sentei.pruning import Result, delete_units, prune
 from sentei.sensitivity import Sensitivity, sensitivity
 from sentei.sources import Source
 from sentei.storage import load, save

@@ -11,7 +11,7 @@ from sentei.graph.history import history, integers, remember_integers
 from sentei.graph.layers.change import all_or_nothing, take_out
 from sentei.graph.repair import write_attribute
 from sentei.graph.surgery import _Transaction, apply
-from sentei.prune import Result
+from sentei.pruning import Result
 from sentei.storage.files import few
 
 __all__ = ["prune_along"]

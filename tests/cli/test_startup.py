@@ -37,7 +37,7 @@ def interrupted_after(module, *command, **environment):
 
 
 @pytest.mark.parametrize(
-    "module", ["sentei.startup", "torch._C", "sentei.prune", "typer", "sentei.cli.app"]
+    "module", ["sentei.startup", "torch._C", "sentei.pruning", "typer", "sentei.cli.app"]
 )
 def test_ctrl_c_while_it_starts_is_one_line(module):
     said = interrupted_after(module, "-m", "sentei", "methods", "--family", "nothing")

@@ -12,7 +12,7 @@ from sentei.cli.config import Config
 from sentei.cli.opened import open_all
 from sentei.cli.pruning import check, cut, facts_of
 from sentei.graph.errors import PruneError
-from sentei.prune import Result
+from sentei.pruning import Result
 
 __all__ = ["plan", "plan_json", "plan_table"]
 

@@ -18,7 +18,7 @@ from sentei.graph.blueprint import without_cache
 from sentei.graph.capture import unwrap
 from sentei.graph.errors import PruneError, closest
 from sentei.graph.groups import call_arguments
-from sentei.prune import Result
+from sentei.pruning import Result
 from sentei.sources import source_of
 from sentei.storage.loading import load
 

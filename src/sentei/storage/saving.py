@@ -23,7 +23,7 @@ from sentei.structures.edges import keeps_edges
 
 if TYPE_CHECKING:  # pydantic waits until something is saved: `import sentei` stays light
     from sentei.methods.apply import Outcome
-    from sentei.prune import Result
+    from sentei.pruning import Result
     from sentei.sources import Source
     from sentei.storage.recipe import Origin, Recipe
 
@@ -162,7 +162,7 @@ def _all_named(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _model_of(what: Result | Surgery | nn.Module, model: nn.Module | None) -> nn.Module:
-    from sentei.prune import Result
+    from sentei.pruning import Result
 
     if isinstance(what, Result):
         if what.surgery is None:

@@ -15,7 +15,7 @@ from sentei.graph.errors import PruneError
 from sentei.graph.groups import analyze
 from sentei.hooks import TaylorMomentum
 from sentei.methods import METHODS, apply
-from sentei.prune import prune
+from sentei.pruning import prune
 from tests.methods.gradient.nets import batch, convnet, evidence, mlp
 from tests.methods.magnitude.nets import setting
 

@@ -14,7 +14,7 @@ from sentei.criteria.weights.wanda import Norms
 from sentei.graph.errors import PruneError
 from sentei.methods import METHODS, apply
 from sentei.methods.blockwise import sections
-from sentei.prune import prune
+from sentei.pruning import prune
 from sentei.structures import nm
 from tests.methods.magnitude.nets import mlp, setting, toy
 

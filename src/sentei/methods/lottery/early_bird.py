@@ -19,7 +19,7 @@ def prune_by_scale(setting: Setting) -> Any:
     Raises:
         PruneError: no target or no example inputs.
     """
-    from sentei.prune import prune
+    from sentei.pruning import prune
 
     if setting.target is None or setting.example is None:
         raise PruneError("this method removes units: give target= and example inputs")

@@ -28,7 +28,7 @@ def remove_units(setting: Setting, criterion: str | Criterion, **options: Any) -
     Raises:
         PruneError: the setting has no target, no example inputs, or no data for the criterion.
     """
-    from sentei.prune import prune
+    from sentei.pruning import prune
 
     if setting.target is None or setting.example is None:
         raise PruneError("this method removes units: give target= and example inputs")

@@ -23,17 +23,26 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from sentei import huggingface
+from sentei.allocation import Seconds, movable
+from sentei.allocation.latency import Latency
+from sentei.allocation.table import LatencyTable
 from sentei.allocation.target import Target, share_of
 from sentei.criteria import Criterion, Evidence, score
+from sentei.graph.blueprint import without_cache
+from sentei.graph.capture import unwrap
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import Groups, analyze, protect_names
 from sentei.graph.layers import Layer, delete_layer, layers
+from sentei.graph.layers.change import all_or_nothing
+from sentei.pruning.job import timed
+from sentei.pruning.result import Result
 from sentei.sensitivity import mean_loss
 
-__all__ = ["Mixture", "absolute", "choose"]
+__all__ = ["Mixture", "absolute", "choose", "with_depth"]
 
 Call = tuple[tuple[Any, ...], Mapping[str, Any]]
 # Mixtures in a row that are worse than the best before the search ends.
@@ -68,6 +77,89 @@ def absolute(target: Target, groups: Groups, units: int) -> Target:
                 raise PruneError(f"{target}: that leaves {number} of {count:,} {name}")
             changes[name] = number
     return replace(target, **changes)
+
+
+def with_depth(
+    prune: Callable[..., Result],
+    model: nn.Module,
+    target: Target,
+    call: Any,
+    optimizer: torch.optim.Optimizer | None,
+    *,
+    inplace: bool,
+    dry_run: bool,
+    verify: bool,
+    **options: Any,
+) -> Result:
+    """`sentei.prune`, which is given, where layers may go as well; `options` are its own."""
+    seconds: dict[str, float] = {}
+    given = model
+    call = without_cache(model, *call)
+    if not inplace or dry_run:
+        model = copy.deepcopy(model)
+    options["protect"] = protect_names(unwrap(model), options["protect"])
+    table = options["latency_table"]
+    with timed(seconds, "analyse"):
+        groups = analyze(model, args=call[0], kwargs=call[1])
+        classes = movable(groups, options["granularity"])
+        units = sum(g.size for members in classes for g in members)
+        wanted = absolute(target, groups, units)
+    fastest = options["allocation"] == "fastest"
+    by_loss = options["data"] is not None and options["loss"] is not None and not fastest
+    if fastest or target.latency is not None:
+        home = next((p.device for p in model.parameters()), torch.device("cpu"))
+        options["latency_table"] = table = table or LatencyTable(home)
+    before: float | None = None
+    if target.latency is not None:
+        with timed(seconds, "measure"):
+            (before,) = table.stopwatch.models([model], call)
+        limit = target.limits({"latency": before})["latency"]
+        wanted = replace(wanted, latency=Seconds(limit))
+
+    def surviving(candidate: nn.Module) -> dict[str, Any]:
+        """The options, without patterns that protect nothing that is left."""
+        names = {n for n, _ in [*candidate.named_modules(), *candidate.named_parameters()]}
+        own = [p for p in options["protect"] if any(fnmatch.fnmatch(n, p) for n in names)]
+        return {**options, "protect": own}
+
+    def predicted(groups: Groups, widths: Mapping[str, int]) -> float:
+        kept = {groups[name].dim: n for name, n in widths.items()}
+        return Latency(groups, table).of(lambda dim: kept.get(dim, dim.size))
+
+    def smaller(candidate: nn.Module) -> tuple[nn.Module, Groups, Mapping[str, Any]]:
+        done = prune(
+            candidate, args=call[0], kwargs=call[1], target=wanted, verify=False, inplace=False,
+            dry_run=not by_loss, **surviving(candidate),
+        )  # fmt: skip
+        return done.model, done.groups, done.keep
+
+    with timed(seconds, "depth"):
+        mixture = choose(
+            unwrap(model), call, smaller, predicted=predicted if fastest else None,
+            **{k: options[k] for k in ("criterion", "data", "loss", "protect", "seed", "uniform")},
+        )[0]  # fmt: skip
+    with all_or_nothing(unwrap(model)):
+        with timed(seconds, "surgery"):
+            gone = tuple(
+                delete_layer(
+                    model, name, args=call[0], kwargs=call[1],
+                    verify=verify and not dry_run, optimizer=optimizer,
+                )
+                for name in mixture.names
+            )  # fmt: skip
+        done = prune(
+            model, args=call[0], kwargs=call[1], target=wanted, dry_run=dry_run, verify=verify,
+            optimizer=optimizer, **surviving(model),
+        )  # fmt: skip
+    for stage, spent in done.seconds.items():
+        seconds[stage] = seconds.get(stage, 0.0) + spent
+    timing = done.timing
+    if timing is not None and before is not None:
+        timing = replace(timing, before=before)
+    return replace(
+        done, model=given if dry_run else model, before=groups.cost(), seconds=seconds,
+        timing=timing, layers=gone, plan=replace(done.plan, target=target, before=groups.cost()),
+    )  # fmt: skip
 
 
 def choose(

@@ -10,8 +10,8 @@ from torch import nn
 import sentei
 from sentei import PruneError, Target, prune
 from sentei.allocation.table import LatencyTable
-from sentei.depth import absolute
 from sentei.graph.groups import analyze
+from sentei.pruning.depth import absolute
 from sentei.tasks.models import digits_resnet, digits_vit
 
 
