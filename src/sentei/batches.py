@@ -105,7 +105,7 @@ def value_of(outputs: Any, batch: Batch, loss: Loss | None) -> Tensor:
     if loss is not None:
         value = loss(outputs, batch if isinstance(batch, Mapping) else batch[1])
     else:
-        value = getattr(outputs, "loss", None)
+        value = carried(outputs)
         if value is None:
             raise ValueError(
                 "no loss: give loss=, a function of (outputs, targets) such as "
@@ -115,6 +115,11 @@ def value_of(outputs: Any, batch: Batch, loss: Loss | None) -> Tensor:
         got = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"loss must give one number a batch; got {got}")
     return value.reshape(())
+
+
+def carried(outputs: Any) -> Any:
+    """The loss in a model's outputs, as an attribute or a key; None where there is none."""
+    return outputs.get("loss") if isinstance(outputs, dict) else getattr(outputs, "loss", None)
 
 
 def own_loss(outputs: Any, targets: Any) -> Tensor:
@@ -128,7 +133,7 @@ def own_loss(outputs: Any, targets: Any) -> Tensor:
     """
     if not isinstance(targets, Mapping):
         return F.cross_entropy(outputs, targets)
-    value = getattr(outputs, "loss", None)
+    value = carried(outputs)
     if value is None:
         raise ValueError(
             f"no loss: batches of keyword arguments ({', '.join(targets)}) gave outputs without "

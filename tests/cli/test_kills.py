@@ -9,8 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sentei.cli import pruning
 from sentei.cli.folder import Run
+from sentei.cli.pruning import after
 from sentei.storage import atomic, files
 from tests.cli.helpers import error, process, sentei, user_file
 
@@ -53,7 +53,7 @@ def test_killed_at_every_write(tmp_path, monkeypatch, asked, step):
     user_file(tmp_path)
     # No time spent on timing.
     monkeypatch.setattr(
-        pruning, "WallClock", lambda: type("", (), {"models": lambda *a: [1.0, 1.0]})()
+        after, "WallClock", lambda: type("", (), {"models": lambda *a: [1.0, 1.0]})()
     )
     count, limit = 0, None
     replace, rename = os.replace, os.rename

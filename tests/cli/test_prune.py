@@ -12,7 +12,10 @@ from safetensors.torch import load_file
 import sentei as package
 from sentei.cli.config import Config
 from sentei.cli.folder import read_result
+from sentei.cli.opened import Opened
 from sentei.cli.pruning import features_left, prune
+from sentei.cli.pruning.floors import cut_above
+from sentei.sources import Source
 from tests.cli.helpers import error, sentei, widest
 
 
@@ -375,3 +378,55 @@ def test_model_files_that_misbehave(home):
 def test_debug_shows_where(home):
     text = sentei("--debug", "plan", f"{home}/mine.py:raises", "-t", "50%", code=1)
     assert "Traceback" in text and "no luck today" in text
+
+
+def test_a_floor_holds_over_all_rounds(home):
+    """Half of what the run found, however many rounds take a share of what is left."""
+    out = home / "floor"
+    sentei(
+        "prune", f"{home}/mine.py:net", "--input", "1x6", "-t", "macs=60%", "--rounds", "4",
+        "--min-fraction", "0.5", "-o", out,
+    )  # fmt: skip
+    result = read_result(out)
+    assert all(g["after"] >= g["before"] / 2 for g in result["groups"].values())
+    assert result["reached"]["macs"] <= result["asked"]["macs"] <= 0.6 * 264
+    # What only rounds that halve again could reach is out of reach, and said before any training.
+    assert "out of reach" in error(
+        "prune", f"{home}/mine.py:net", "-d", f"{home}/mine.py:data", "--train-epochs", "1", "-t",
+        "macs=20%", "--rounds", "4", "--min-fraction", "0.5", "-o", home / "no",
+    )  # fmt: skip
+    assert not (home / "no").exists()
+
+
+def test_a_group_near_its_floor_stays_whole_and_others_go_on(home):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(4, 10), torch.nn.ReLU(), torch.nn.Linear(10, 20), torch.nn.ReLU(),
+        torch.nn.Linear(20, 2),
+    )  # fmt: skip
+    with torch.no_grad():
+        for tensor in (net[0].weight, net[0].bias, net[2].weight):
+            tensor.mul_(1e-3)  # so that a ranking over all groups takes from "0" first
+    config = Config(model="m", target={"macs": 0.5}, min_fraction=0.1)
+    source, cpu = Source.of(f"{home}/mine.py:net"), torch.device("cpu")
+    opened = Opened(net, source, torch.zeros(1, 4), None, cpu)
+    for floors, left in (({}, 4), ({"0": 5}, 5), ({"0": 6}, 10)):
+        result = cut_above(config, opened, net, package.Target(macs=0.5), floors)
+        assert result.plan.widths.get("0", 10) == left, floors
+        assert result.reached["macs"] <= result.asked["macs"]
+    assert net[0].out_features == 10  # a copy was cut
+
+
+def test_a_multiple_that_groups_are_too_narrow_for(home):
+    """16 units keep a multiple of 4 of them; 8 keep what they may, with --round-to 12."""
+    plan = ("plan", f"{home}/mine.py:net", "--input", "1x6", "-t", "60%", "--round-to")
+    assert "--round-to" not in sentei(*plan, "4")
+    words = "--round-to 12 had no effect on 1 of the 2 groups that lost units, too narrow for it: 3"
+    assert words in " ".join(sentei(*plan, "12").split())
+    assert json.loads(sentei(*plan, "12", "--json"))["unrounded"] == ["3"]
+    out = home / "narrow"
+    text = sentei("prune", *plan[1:], "12", "-o", out)
+    assert " ".join(text.split()).count(words) == 2  # in its stage, and in the summary
+    assert read_result(out)["unrounded"] == ["3"]
+    page = (out / "report.html").read_text()
+    assert "Not kept at a multiple of 12, which they are too narrow for: <code>3</code>" in page

@@ -11,6 +11,7 @@ from torch import nn
 
 from sentei.graph.errors import PruneError
 from sentei.tasks import Dataset, Metric, Wanted, evaluate, open_data, rehearse, task
+from sentei.tasks.dataset import METRICS
 
 X, Y = torch.zeros(6, 3), torch.arange(6) % 2
 
@@ -221,6 +222,42 @@ def test_a_users_file(tmp_path):
     }.items():
         with pytest.raises(PruneError, match=words):
             open_data(f"{file}:{function}")
+
+
+def test_amounts_are_judged_by_their_loss(tmp_path):
+    """Not by the largest of one output, compared with every target."""
+    (tmp_path / "amounts.py").write_text(
+        "import torch\n"
+        "from torch.nn.functional import mse_loss\n"
+        "x = torch.randn(20, 3)\n"
+        "y = x.sum(1, keepdim=True)\n"
+        "def sums(): return {'train': (x, y), 'test': (x, y), 'loss': mse_loss}\n"
+        "def wrong(): return {**sums(), 'metric': 'accuracy'}\n"
+        "def own(): return [{'x': x, 'labels': y}], [{'x': x, 'labels': y}]\n"
+    )
+    sums = open_data(f"{tmp_path}/amounts.py:sums")
+    assert sums.metric.name == "loss" and not sums.metric.higher_is_better
+    model = nn.Linear(3, 1)
+    score = evaluate(model, sums.test, sums)
+    assert score.value == score.loss > 0
+    with pytest.raises(PruneError, match=r"metric on .* fails: ValueError: accuracy wants one"):
+        rehearse(model, open_data(f"{tmp_path}/amounts.py:wrong"))
+
+    class Own(nn.Linear):
+        def forward(self, x, labels):
+            logits = super().forward(x)
+            return {"loss": (logits - labels).square().mean(), "logits": logits}
+
+    own = open_data(f"{tmp_path}/amounts.py:own")
+    model = Own(3, 1)
+    rehearse(model, own)
+    score = evaluate(model, own.test, own)
+    assert own.metric.name == "loss" and score.value == score.loss > 0
+
+
+def test_what_cross_entropy_ignores_is_not_counted():
+    outputs = torch.eye(3)
+    assert METRICS["accuracy"].of(outputs, torch.tensor([0, 2, -100])) == 0.5
 
 
 def test_no_such_data(tmp_path):

@@ -288,11 +288,12 @@ def plan_command(options: dict[str, Any], config: ConfigFile = None, json_: Json
     """What a target would do to a model, without doing it."""
     from sentei.cli.planning import plan, plan_json, plan_table
 
-    result = plan(config_from(config, **options))
+    asked = config_from(config, **options)
+    result = plan(asked)
     if json_:
-        _json(plan_json(result))
+        _json(plan_json(result, asked.round_to))
     else:
-        show.put(show.console(), plan_table(result))
+        show.put(show.console(), plan_table(result, asked.round_to))
 
 
 @_command("inspect", "Looking")

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from sentei.cli import show
 from sentei.cli.folder import Facts, read_result
+from sentei.cli.rounding import unrounded_words
 
 __all__ = ["compare", "comparison", "report", "summary", "timed"]
 
@@ -104,6 +105,8 @@ def summary(result: Facts) -> Lines:
             f"{len(cut)} of {len(result['groups'])} groups lost units, most of all "
             f"{show.elide(name, 30)}: {least['before']} → {least['after']} {least['kind']}"
         )
+    if narrow := result.get("unrounded"):
+        lines.append(unrounded_words(narrow, len(cut), result["config"]["round_to"]))
     if masks is not None:
         lines.append(
             result.get("zeros")

@@ -44,7 +44,7 @@ _FIGURES = (
     "final", "cost", "masks", "latency", "layer_seconds", "network", "stored", "groups", "pinned",
     "held", "layers", "units", "verification", "training", "seconds", "machine",
 )  # fmt: skip
-"""What `sentei.cli.pruning.result_of` puts into `result.json`."""
+"""What `sentei.cli.pruning.figures.result_of` puts into `result.json`."""
 
 
 class Run:

@@ -12,7 +12,6 @@ import sentei
 from sentei.cli import show
 from sentei.cli.config import Config
 from sentei.cli.opened import open_all, shapes
-from sentei.cli.pruning import inputs
 from sentei.graph.axis import Dim
 from sentei.graph.cost import node_macs
 from sentei.graph.groups import Groups
@@ -145,7 +144,7 @@ def inspect(config: Config, *, levels: int = 2) -> Inspection:
         PruneError: the model cannot be had or does not run.
     """
     opened = open_all(config)
-    groups = sentei.analyze(opened.model, **inputs(opened), protect=config.protect)
+    groups = sentei.analyze(opened.model, **opened.inputs(), protect=config.protect)
     return Inspection(str(opened.source), shapes(opened.example), groups, _shares(groups, levels))
 
 

@@ -44,6 +44,11 @@ class Opened:
 
         return call_arguments(self.example, None, None)
 
+    def inputs(self) -> dict[str, Any]:
+        """The same, as the functions of `sentei` take it: `analyze(model, **opened.inputs())`."""
+        args, kwargs = self.call()
+        return {"args": args, "kwargs": kwargs}
+
     def before(self) -> nn.Module:
         """The model as it was given, its weights of no matter."""
         return (self.source.build() if self.source.kind == "sentei" else self.fresh()).to(

@@ -99,13 +99,13 @@ OPTIONS: dict[str, Any] = {
     "round_to": Annotated[
         str | None,
         option("--round-to", metavar="N|auto", panel=BUDGET,
-               help="Kept widths are multiples of N; auto: of what this machine is fast with, "
-               "measured."),
+               help="Kept widths are multiples of N, where a group is so wide; auto: of what this "
+               "machine is fast with, measured."),
     ],
     "min_fraction": Annotated[
         float | None,
         option("--min-fraction", metavar="SHARE", panel=BUDGET, default="0.05",
-               help="Share of its units that every group keeps at least, in each round."),
+               help="Share of its units that every group keeps at least, over all rounds."),
     ],
     "uniform": Annotated[
         bool | None,

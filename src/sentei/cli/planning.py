@@ -11,6 +11,7 @@ from sentei.cli import show
 from sentei.cli.config import Config
 from sentei.cli.opened import open_all
 from sentei.cli.pruning import check, cut, facts_of
+from sentei.cli.rounding import unrounded, unrounded_words
 from sentei.graph.errors import PruneError
 from sentei.pruning import Result
 
@@ -35,14 +36,15 @@ def plan(config: Config) -> Result:
     return cut(config, opened, opened.model, config.budget, dry_run=True)
 
 
-def plan_json(result: Result) -> dict[str, Any]:
-    """The plan as plain JSON."""
-    facts = facts_of(result)
-    return {k: facts[k] for k in ("asked", "reached", "before", "after", "groups", "timing")}
+def plan_json(result: Result, round_to: int | str | None = None) -> dict[str, Any]:
+    """The plan as plain JSON; `round_to` as it was asked for."""
+    facts = facts_of(result, round_to)
+    names = ("asked", "reached", "before", "after", "groups", "unrounded", "timing")
+    return {name: facts[name] for name in names}
 
 
-def plan_table(result: Result) -> Lines:
-    """Costs, and the groups that would lose most."""
+def plan_table(result: Result, round_to: int | str | None = None) -> Lines:
+    """Costs, the groups that would lose most, and where `round_to` would not be kept to."""
     before, after = dataclasses.asdict(result.before), dataclasses.asdict(result.after)
     labels = {"params": "parameters", "macs": "MACs", "memory": "peak memory", "bytes": "stored"}
     rows = [
@@ -94,6 +96,8 @@ def plan_table(result: Result) -> Lines:
     if result.layers:
         words = f"Layers to go: {', '.join(la.name for la in result.layers)}. {words}"
     held = [show.escape(f"left whole: {name}: {why}") for name, why in result.held.items()]
+    if narrow := unrounded(result, round_to):
+        held.insert(0, show.escape(unrounded_words(narrow, len(cut), round_to)))
     memory = (
         "Peak memory is of parameters, inputs and activations; what operators take for themselves "
         "meanwhile (a convolution's rearranged inputs, say) comes on top."

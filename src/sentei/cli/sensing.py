@@ -14,7 +14,6 @@ from sentei.batches import batches, in_memory
 from sentei.cli import show
 from sentei.cli.config import Config
 from sentei.cli.opened import open_all
-from sentei.cli.pruning import inputs
 from sentei.graph.errors import PruneError
 from sentei.sensitivity import Sensitivity, sensitivity
 from sentei.storage.atomic import write_file
@@ -53,7 +52,7 @@ def sense(
 
     found = sensitivity(
         opened.model,
-        **inputs(opened),
+        **opened.inputs(),
         data=judged,
         metric=metric,
         loss=data.loss,

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 import sentei
+from sentei.cli.answers import answers
 from sentei.cli.config import Config, read_config
 from sentei.cli.folder import ANSWERS, CONFIG, MODEL, read_result
 from sentei.cli.opened import example_of, open_all
-from sentei.cli.pruning import answers, inputs
 from sentei.graph.errors import PruneError
 from sentei.graph.history import history
 from sentei.graph.surgery import remove
@@ -111,8 +111,8 @@ def _exact(
     model, worst, conclusive = opened.model, 0.0, True
     for units, layers in zip(result["units"], result["layers"], strict=True):
         for layer in layers:
-            sentei.delete_layer(model, layer, **inputs(opened))
-        groups = sentei.analyze(model, **inputs(opened), protect=config.protect)
+            sentei.delete_layer(model, layer, **opened.inputs())
+        groups = sentei.analyze(model, **opened.inputs(), protect=config.protect)
         try:
             keep = {name: _decoded(kept, groups[name].size) for name, kept in units.items()}
             surgery = remove(model, groups, keep, opened.call(), verify=True)

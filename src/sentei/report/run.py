@@ -164,6 +164,12 @@ def _budget(result: Facts) -> str:
         f"<li><code>{_(n)}</code> was left whole: {_(why)}</li>"
         for n, why in result["held"].items()
     )
+    if narrow := result.get("unrounded"):
+        names = ", ".join(f"<code>{_(n)}</code>" for n in narrow)
+        held += (
+            f"<li>Not kept at a multiple of {_(result['config']['round_to'])}, which they are too "
+            f"narrow for: {names}</li>"
+        )
     return (
         '<section><h2>Asked and reached</h2><table><thead><tr><th></th><th class="number" '
         f'scope="col">at most</th><th class="number" scope="col">reached</th></tr></thead>'

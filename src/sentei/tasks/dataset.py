@@ -57,6 +57,15 @@ class Metric:
         return f"{100 * value:.2f} %" if self.percent else f"{value:.4g}"
 
 
+def judged_by(outputs: Any, targets: Any, *, loss: Loss | None) -> Tensor:
+    """The loss as a metric; without one, that which the outputs carry."""
+    batch = targets if isinstance(targets, Mapping) else (None, targets)
+    return value_of(outputs, batch, loss)
+
+
+_IGNORED = -100  # by cross-entropy
+
+
 def _targets(batch: Any) -> Tensor:
     return batch["labels"] if isinstance(batch, Mapping) else batch
 
@@ -70,7 +79,14 @@ def _logits(outputs: Any) -> Tensor:
 
 
 def _accuracy(outputs: Any, batch: Any) -> Tensor:
-    return (_logits(outputs).argmax(1) == _targets(batch)).double().mean()
+    found, targets = _logits(outputs).argmax(1), _targets(batch)
+    if found.shape != targets.shape:  # would be compared all with all, and a share come out
+        raise ValueError(
+            f"accuracy wants one class a prediction: the model tells {tuple(found.shape)} classes, "
+            f"and the targets are {tuple(targets.shape)}; give a metric of your own"
+        )
+    counted = targets != _IGNORED
+    return (found == targets)[counted].double().mean()
 
 
 def _token_loss(outputs: Any, batch: Any) -> Tensor:
@@ -83,9 +99,6 @@ def _token_loss(outputs: Any, batch: Any) -> Tensor:
 def class_loss(outputs: Any, targets: Tensor) -> Tensor:
     """Mean cross-entropy of logits, or of outputs that hold logits."""
     return F.cross_entropy(_logits(outputs), targets)
-
-
-_IGNORED = -100  # by cross-entropy
 
 
 METRICS: dict[str, Metric] = {
@@ -284,8 +297,7 @@ def evaluate(
             outputs, n = forward(model, batch), size(batch)
             targets: Batch = batch if isinstance(batch, Mapping) else batch[1]
             good += float(dataset.metric.of(outputs, targets)) * n
-            value = outputs.loss if dataset.loss is None else dataset.loss(outputs, targets)
-            total += float(value) * n
+            total += float(value_of(outputs, batch, dataset.loss)) * n
             seen += n
             if tick is not None:
                 tick(n)

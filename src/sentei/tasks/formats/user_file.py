@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as TorchDataset
 
-from sentei.batches import Data, batches, in_memory, is_batch, steps
+from sentei.batches import Batch, Data, Loss, batches, in_memory, is_batch, steps
 from sentei.graph.errors import PruneError, closest
 from sentei.recovery.train import check_data
 from sentei.sources.user_file import run_function
 from sentei.tasks.base import Task
-from sentei.tasks.dataset import METRICS, Dataset, Metric, class_loss
+from sentei.tasks.dataset import METRICS, Dataset, Metric, class_loss, judged_by
 from sentei.tasks.formats.parts import split_tensors
 from sentei.tasks.opening import Wanted
 
@@ -69,15 +70,16 @@ def read(file: str, function: str, wanted: Wanted) -> Dataset:
         else:
             parts["validation"] = parts["test"]
             notes = (f"{where} gives no validation: choices look at the test data",)
-    keywords = isinstance(next(iter(batches(parts["train"]))), Mapping)
+    first = next(iter(batches(parts["train"])))
+    loss = made.get("loss", None if isinstance(first, Mapping) else class_loss)
     return Dataset(
         str(made.get("name", function)),
         parts["train"],
         parts["validation"],
         parts["test"],
         made["example"] if "example" in made else _example(parts["train"]),
-        loss=made.get("loss", None if keywords else class_loss),
-        metric=_metric(where, made),
+        loss=loss,
+        metric=_metric(where, made, loss, first),
         classes=made.get("classes"),
         notes=notes,
     )
@@ -131,8 +133,13 @@ def _first(tree: Any) -> Any:
     return type(tree)(_first(v) for v in tree) if isinstance(tree, (tuple, list)) else tree
 
 
-def _metric(where: str, made: Mapping[str, Any]) -> Metric:
-    metric = made.get("metric", "accuracy")
+def _metric(where: str, made: Mapping[str, Any], loss: Loss | None, first: Batch) -> Metric:
+    """What is judged by: as the function says; else the accuracy, or the loss of amounts."""
+    targets = first.get("labels") if isinstance(first, Mapping) else first[1]
+    amounts = not isinstance(targets, Tensor) or targets.is_floating_point()
+    metric = made.get("metric", "loss" if amounts else "accuracy")
+    if metric == "loss":
+        return Metric("loss", partial(judged_by, loss=loss), higher_is_better=False)
     if isinstance(metric, Metric):
         return metric
     if callable(metric):
@@ -140,7 +147,7 @@ def _metric(where: str, made: Mapping[str, Any]) -> Metric:
         return Metric(name, metric, higher_is_better=bool(made.get("higher_is_better", True)))
     if metric not in METRICS:
         raise PruneError(
-            f"{where}: unknown metric {metric!r}; {closest(str(metric), METRICS)}, or a function "
-            "of (outputs, targets)"
+            f"{where}: unknown metric {metric!r}; {closest(str(metric), [*METRICS, 'loss'])}, or a "
+            "function of (outputs, targets)"
         )
     return METRICS[metric]
