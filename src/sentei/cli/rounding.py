@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from math import prod
 
 from sentei.graph.axis import Axis, Dim, Product, dims, resolve, width
-from sentei.prune import Result
+from sentei.pruning import Result
 
 __all__ = ["unrounded", "unrounded_words"]
 
