@@ -545,6 +545,11 @@ REDUCTIONS = [
     total(aten.linalg_vector_norm, f(3, 4), 2, [1], free=2),
     total(aten.linalg_vector_norm, f(3, 4), 2, [1], True, free=2),
     total(aten.linalg_vector_norm, f(3, 4), 2, free=2),
+    total(aten.linalg_vector_norm, f(3, 4), INF, [1], free=2),
+    total(aten.linalg_norm, f(3, 4), free=2),
+    total(aten.linalg_norm, f(3, 4), 1, [1], free=2),
+    total(aten.linalg_norm, f(3, 4), None, [1], True, free=2),
+    total(aten.linalg_norm, f(2, 3, 4), "fro", [0, 2], free=3),
     total(aten.norm, f(3, 4), 2, [1], True, free=2),
     total(aten.norm, f(3, 4), 2, free=2),
     total(aten.norm, f(3, 4), free=2),
@@ -602,8 +607,8 @@ REDUCTIONS = [
     row(aten.logcumsumexp, f(2, 5), 0, free=1),
     row(aten.diff, f(2, 5), free=1),
     row(aten.diff, f(4, 5), 2, 0, free=1),
-    row(aten.linalg_norm, f(3, 4)),
-    row(aten.linalg_norm, f(3, 4), 2, [1]),
+    row(aten.linalg_norm, f(3, 4), 2),
+    row(aten.linalg_norm, f(2, 3, 4), "nuc", [1, 2]),
     row(aten.linalg_matrix_norm, f(2, 3, 4)),
     row(aten.frobenius_norm, f(3, 4), [1]),
 ]
@@ -1083,6 +1088,19 @@ CREATION = [
     row(aten.rand_like, f(2, 3)),
     row(aten.randn_like, f(2, 3)),
     row(aten.randint_like, f(2, 3), 5),
+    row(aten.bernoulli, u(2, 3)),
+    row(aten.bernoulli_, f(2, 3), 0.5),
+    row(aten.uniform_, f(2, 3)),
+    row(aten.normal_, f(2, 3)),
+    row(aten.log_normal_, f(2, 3)),
+    row(aten.exponential_, f(2, 3)),
+    row(aten.random_, f(2, 3)),
+    row(aten.cauchy_, f(2, 3)),
+    row(aten.geometric_, f(2, 3), 0.5),
+    row(aten.poisson, p(2, 3)),
+    row(aten.binomial, p(2, 3), u(2, 3)),
+    row(aten._standard_gamma, p(2, 3)),
+    row(aten.normal, f(2, 1), p(3)),
     row(aten.tril_indices, 3, 3),
     row(aten.triu_indices, 3, 3),
     row(aten.hann_window, 4),
@@ -1119,7 +1137,6 @@ POINTWISE = [
     row(aten.fill_, f(2, 3), 1.0, free=2),
     row(aten.polar, p(2, 3), f(2, 3), free=2),
     row(aten.complex, f(2, 3), f(3), free=2),
-    row(aten.bernoulli_, f(2, 3), 0.5, shape_only=True),
     row(aten.type_as, f(2, 3), f(2, 3), free=4),
     row(aten.to, f(2, 3), f(2, 3), free=4),
     row(aten.where, b(2, 3)),
@@ -1157,10 +1174,7 @@ def _elementwise() -> Iterator[Any]:
 
 
 # Random numbers or unset memory: nothing to compare but shapes.
-_NOISE = {
-    "bernoulli", "bernoulli_", "cauchy_", "empty_like", "exponential_", "geometric_", "log_normal_",
-    "normal_", "random_", "rrelu", "rrelu_", "uniform_",
-}  # fmt: skip
+_NOISE = {"empty_like", "rrelu", "rrelu_"}
 _KINDS: tuple[Callable[..., Spec], ...] = (f, p, u, lambda *shape: i(5, *shape), b, c)
 
 

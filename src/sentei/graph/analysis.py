@@ -59,6 +59,7 @@ class Analysis:
     origins: dict[str, str] = field(default_factory=dict)
     passes: list[tuple[bool, Tape]] = field(default_factory=list)
     folds: list[Any] = field(default_factory=list)
+    sizes: dict[AttributeKey, Axis] = field(default_factory=dict)
     _rules: dict[int, Rule | None] = field(default_factory=dict)
     averaged: set[Dim] = field(default_factory=set)
 
@@ -69,7 +70,7 @@ class Analysis:
         relevant = {d for axes in self.parameters.values() for a in axes for d in dims(a)}
         pinned = True
         while pinned:
-            self.solution = solve(self.facts, self.axes, self.attributes, relevant)
+            self.solution = solve(self.facts, self.axes, self.attributes, relevant, self.sizes)
             self.folds, pinned = folds(self)
 
     def compensation(self, kept: Callable[[Dim], int]) -> dict[str, list[tuple[int, Tensor]]]:
@@ -99,6 +100,9 @@ def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
                 analysis.parameters[name] = [Dim(n) if n > 1 else Fixed(n) for n in value.shape]
                 analysis.origins[name] = value.origin
             analysis.values[id(value)] = analysis.parameters[name]
+        for key, (name, dim) in tape.sizes.items():
+            if name in analysis.parameters:
+                analysis.sizes[key] = analysis.parameters[name][dim]
     operators = {id(node.op): node.op for tape in tapes for node in tape.nodes}
     if any("torchvision" in str(op) for op in operators.values()):
         from sentei.graph.rules import vision
@@ -111,6 +115,7 @@ def analyze_tapes(tapes: Iterable[Tape]) -> Analysis:
                 pin(axis, UNUSED)
     with recording(analysis.facts) as current:
         for tape in tapes:
+            analysis.facts.training = tape.training
             for node in tape.nodes:
                 current[-1] = node
                 _apply(analysis, node)

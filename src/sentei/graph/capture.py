@@ -40,7 +40,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sentei.graph.literals import planted
-from sentei.graph.stock import STAND_INS
+from sentei.graph.stock import STAND_INS, documented_sizes
 from sentei.graph.tape import (
     AttributeKey,
     Node,
@@ -218,6 +218,7 @@ def _record(
             if vars(module).get("training") is not training:
                 module.training = training
         tape.attributes = _plant_symbols(modules)
+        tape.sizes = _sizes(modules)
         if literals:
             tape.attributes |= _plant_literals(modules, literals)
         stack.enter_context(_module_stack(model, recorder, modules))
@@ -1064,6 +1065,16 @@ def _plant_symbols(modules: Sequence[tuple[str, nn.Module]]) -> dict[AttributeKe
         }
         state.update(new)
     return attributes
+
+
+def _sizes(modules: Sequence[tuple[str, nn.Module]]) -> dict[AttributeKey, tuple[str, int]]:
+    """The attributes of stock modules that are the size of one of their tensors."""
+    return {
+        AttributeKey(name, (attribute,)): (f"{name}.{tensor}" if name else tensor, dim)
+        for name, module in modules
+        for attribute, (tensor, dim, times) in documented_sizes(module).items()
+        if times == 1
+    }
 
 
 def _plant_literals(

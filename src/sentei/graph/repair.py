@@ -17,6 +17,7 @@ from sentei.graph.analysis import Analysis
 from sentei.graph.axis import Dim
 from sentei.graph.errors import PruneError
 from sentei.graph.literals import read_literal, write_literal
+from sentei.graph.stock import documented_sizes
 from sentei.graph.tape import AttributeKey
 
 __all__ = ["new_attributes", "read_attribute", "stock_attributes", "write_attribute"]
@@ -122,52 +123,13 @@ def _resting(module: nn.Module) -> Iterator[None]:
             part.training = True
 
 
-def _shape(name: str, dim: int) -> Callable[[nn.Module], int | None]:
-    def read(module: nn.Module) -> int | None:
-        with _resting(module):
-            tensor = getattr(module, name, None)
-        return int(tensor.shape[dim]) if isinstance(tensor, Tensor) and tensor.dim() > dim else None
-
-    return read
-
-
-def _times(
-    read: Callable[[nn.Module], int | None], factor: str
-) -> Callable[[nn.Module], int | None]:
-    def product(module: nn.Module) -> int | None:
-        size = read(module)
-        return None if size is None else size * int(getattr(module, factor))
-
-    return product
-
-
-_W0, _W1, _W2 = _shape("weight", 0), _shape("weight", 1), _shape("weight", 2)
-# What the documentation of torch.nn promises about these attributes.
-_STOCK: list[tuple[type[nn.Module], Mapping[str, Callable[[nn.Module], int | None]]]] = [
-    (nn.Linear, {"out_features": _W0, "in_features": _W1}),
-    (nn.Bilinear, {"out_features": _W0, "in1_features": _W1, "in2_features": _W2}),
-    (nn.modules.conv._ConvTransposeNd, {"in_channels": _W0, "out_channels": _times(_W1, "groups")}),
-    (nn.modules.conv._ConvNd, {"out_channels": _W0, "in_channels": _times(_W1, "groups")}),
-    (nn.modules.batchnorm._NormBase, {"num_features": _W0}),
-    (nn.GroupNorm, {"num_channels": _W0}),
-    (nn.PReLU, {"num_parameters": _W0}),
-    (nn.Embedding, {"num_embeddings": _W0, "embedding_dim": _W1}),
-    (nn.EmbeddingBag, {"num_embeddings": _W0, "embedding_dim": _W1}),
-    (nn.LSTM, {"input_size": _shape("weight_ih_l0", 1)}),
-    (
-        nn.RNNBase,
-        {"input_size": _shape("weight_ih_l0", 1), "hidden_size": _shape("weight_hh_l0", 1)},
-    ),
-    (nn.RNNCellBase, {"input_size": _shape("weight_ih", 1), "hidden_size": _shape("weight_hh", 1)}),
-    (
-        nn.MultiheadAttention,
-        {
-            "embed_dim": lambda m: int(m.get_parameter("out_proj.weight").shape[0]),
-            "kdim": _shape("k_proj_weight", 1),
-            "vdim": _shape("v_proj_weight", 1),
-        },
-    ),
-]
+def _read(module: nn.Module, name: str, dim: int) -> int | None:
+    """The size of a tensor of the module, also of one that is computed or a part's own."""
+    with _resting(module):
+        tensor: Any = module
+        for step in name.split("."):
+            tensor = getattr(tensor, step, None)
+    return int(tensor.shape[dim]) if isinstance(tensor, Tensor) and tensor.dim() > dim else None
 
 
 def _lstm_hidden(module: nn.LSTM) -> dict[str, int]:
@@ -184,11 +146,11 @@ def stock_attributes(module: nn.Module) -> dict[str, int]:
     >>> stock_attributes(nn.Linear(3, 5))
     {'out_features': 5, 'in_features': 3}
     """
-    for kind, readers in _STOCK:
-        if isinstance(module, kind):
-            found = {name: read(module) for name, read in readers.items() if name in vars(module)}
-            edits = {name: n for name, n in found.items() if n is not None}
-            if isinstance(module, nn.LSTM):
-                edits.update(_lstm_hidden(module))
-            return edits
-    return {}
+    edits: dict[str, int] = {}
+    for attribute, (name, dim, times) in documented_sizes(module).items():
+        size = _read(module, name, dim)
+        if size is not None:
+            edits[attribute] = size * times
+    if isinstance(module, nn.LSTM):
+        edits.update(_lstm_hidden(module))
+    return edits

@@ -1,4 +1,5 @@
-"""Stand-ins for stock modules whose own code cannot express a pruned result.
+"""The modules of torch.nn: what their documentation says of their sizes, and stand-ins for those
+whose own code cannot express a pruned result.
 
 A stand-in is a subclass with the same parameter names and the same function; what the stock
 module derives from one number (`head_dim = embed_dim // num_heads`), it reads from attributes of
@@ -13,7 +14,58 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["STAND_INS", "MultiheadAttention"]
+__all__ = ["STAND_INS", "MultiheadAttention", "documented_sizes"]
+
+Size = tuple[str, int]
+"""A tensor of the module, and which dimension of it."""
+
+# What the documentation of torch.nn promises about these attributes.
+_SIZES: list[tuple[type[nn.Module], dict[str, Size]]] = [
+    (nn.Linear, {"out_features": ("weight", 0), "in_features": ("weight", 1)}),
+    (
+        nn.Bilinear,
+        {
+            "out_features": ("weight", 0),
+            "in1_features": ("weight", 1),
+            "in2_features": ("weight", 2),
+        },
+    ),
+    (nn.modules.conv._ConvTransposeNd, {"in_channels": ("weight", 0), "out_channels": ("weight", 1)}),
+    (nn.modules.conv._ConvNd, {"out_channels": ("weight", 0), "in_channels": ("weight", 1)}),
+    (nn.modules.batchnorm._NormBase, {"num_features": ("weight", 0)}),
+    (nn.GroupNorm, {"num_channels": ("weight", 0)}),
+    (nn.PReLU, {"num_parameters": ("weight", 0)}),
+    (nn.Embedding, {"num_embeddings": ("weight", 0), "embedding_dim": ("weight", 1)}),
+    (nn.EmbeddingBag, {"num_embeddings": ("weight", 0), "embedding_dim": ("weight", 1)}),
+    (nn.LSTM, {"input_size": ("weight_ih_l0", 1)}),
+    (nn.RNNBase, {"input_size": ("weight_ih_l0", 1), "hidden_size": ("weight_hh_l0", 1)}),
+    (nn.RNNCellBase, {"input_size": ("weight_ih", 1), "hidden_size": ("weight_hh", 1)}),
+    (
+        nn.MultiheadAttention,
+        {
+            "embed_dim": ("out_proj.weight", 0),
+            "kdim": ("k_proj_weight", 1),
+            "vdim": ("v_proj_weight", 1),
+        },
+    ),
+]
+
+
+def documented_sizes(module: nn.Module) -> dict[str, tuple[str, int, int]]:
+    """attribute -> (tensor of the module, its dimension, times how many), of a stock module.
+
+    >>> documented_sizes(nn.Conv2d(4, 6, 3, groups=2))
+    {'out_channels': ('weight', 0, 1), 'in_channels': ('weight', 1, 2)}
+    """
+    for kind, sizes in _SIZES:
+        if isinstance(module, kind):
+            groups = getattr(module, "groups", 1)
+            return {
+                attribute: (name, dim, int(groups) if dim and "channels" in attribute else 1)
+                for attribute, (name, dim) in sizes.items()
+                if attribute in vars(module)
+            }
+    return {}
 
 
 class MultiheadAttention(nn.MultiheadAttention):

@@ -9,7 +9,7 @@ letting the dims in them keep equal shares, and products of several widths by fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import gcd
 from typing import Any
@@ -179,6 +179,7 @@ def solve(
     axes: Callable[[Any], list[Axis]],
     attributes: dict[AttributeKey, int],
     relevant: set[Dim],
+    sizes: Mapping[AttributeKey, Axis] | None = None,
 ) -> Solution:
     """Solve the needs and ties of `facts`; dims that cannot be made consistent are pinned.
 
@@ -187,11 +188,12 @@ def solve(
         attributes: key -> integer as captured.
         relevant: the dims that parameters carry; equations about others are no restriction, but for
             those that follow one of these (scratch tensors of a parameter's width).
+        sizes: attributes that are the size of an axis by definition, such as `out_features`.
     """
     relevant = set(relevant)
     while True:
         before = sum(dim.pinned is not None for dim in relevant)
-        solution = _Solver(facts, axes, attributes, relevant).run()
+        solution = _Solver(facts, axes, attributes, relevant, sizes or {}).run()
         followers = {d for tied in solution.classes for d in tied} - relevant
         if not followers and sum(dim.pinned is not None for dim in relevant) == before:
             return solution
@@ -200,9 +202,15 @@ def solve(
 
 class _Solver:
     def __init__(
-        self, facts: Facts, axes: Callable[[Any], list[Axis]], attributes: Any, relevant: set[Dim]
+        self,
+        facts: Facts,
+        axes: Callable[[Any], list[Axis]],
+        attributes: Any,
+        relevant: set[Dim],
+        sizes: Mapping[AttributeKey, Axis],
     ) -> None:
         self.facts, self.axes, self.attributes, self.relevant = facts, axes, attributes, relevant
+        self.sizes = sizes
         self.known: dict[AttributeKey, Quotient] = {}
         self.parent: dict[Dim, Dim] = {}
 
@@ -217,6 +225,10 @@ class _Solver:
                 simple.append(need)
             elif not self._evident(expr, need.axis):
                 compound.append(need)
+        for expr in self._asked(compound):
+            for key in _attributes(expr):
+                if key in self.sizes:
+                    self.known[key] = Quotient(size_of(self.sizes[key]))
         for need in simple:
             self._define(need.size.expr[1], Quotient(size_of(need.axis)), need)
         for need in compound:
@@ -233,6 +245,12 @@ class _Solver:
             if gcd(*(d.size for d in members)) == 1:
                 self._freeze(members, "its width is tied to another of coprime size")
         return Solution(self.known, classes)
+
+    def _asked(self, needs: list[Need]) -> Iterator[Any]:
+        """Expressions in which attributes may occur beside other numbers."""
+        yield from (need.size.expr for need in needs)
+        yield from (scale.expr for scale in self.facts.scales)
+        yield from (side for pair in self.facts.equal for side in pair)
 
     def _literal(self, need: Need) -> None:
         if isinstance(need.axis, Fixed):

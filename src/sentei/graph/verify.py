@@ -43,6 +43,7 @@ _COMPACT = {
     "_log_softmax", "_safe_softmax", "mean", "var", "std", "var_mean", "std_mean", "logsumexp",
     "amax", "amin", "max", "min", "prod", "all", "_is_all_true", "native_layer_norm",
     "native_group_norm", "_fused_rms_norm", "special_softmax", "aminmax",
+    "nanmean", "linalg_vector_norm", "linalg_norm", "norm",
 }  # fmt: skip
 
 

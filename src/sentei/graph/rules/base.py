@@ -46,7 +46,7 @@ from sentei.graph.tape import Node, Value
 __all__ = [
     "RULES", "Facts", "Need", "Rule", "Scale", "Traced", "align", "averaged", "axes_like",
     "broadcast", "copies", "cut", "data",
-    "factor", "free", "need", "note", "pin", "product", "recording", "regroup", "repeats",
+    "factor", "free", "here", "in_training", "need", "note", "pin", "product", "recording", "regroup", "repeats",
     "resolve", "rule",
     "same", "scaled", "split", "tie",
 ]  # fmt: skip
@@ -106,6 +106,7 @@ class Facts:
     """What the rules found while walking a tape.
 
     literals: plain numbers that had to equal a width that was free to change.
+    training: is the pass under way one of train mode, whose answers nobody compares?
     """
 
     needs: list[Need] = field(default_factory=list)
@@ -118,6 +119,7 @@ class Facts:
     copied: set[tuple[int, int]] = field(default_factory=set)
     literals: set[int] = field(default_factory=set)
     aligned: list[tuple[Axis, int]] = field(default_factory=list)
+    training: bool = False
 
 
 _facts: list[Facts] = []
@@ -153,6 +155,16 @@ def rule(*operators: Any) -> Callable[[Rule], Rule]:
         return function
 
     return register
+
+
+def here() -> Node:
+    """The operator that the rule is asked about."""
+    return _node[-1]
+
+
+def in_training() -> bool:
+    """Does only training run the operator, as far as this pass tells?"""
+    return _facts[-1].training
 
 
 def data(size: int, why: str = "data dimension") -> Fixed:

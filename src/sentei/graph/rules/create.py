@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sentei.graph.rules.base import Traced, aten, free, need, rule
+from sentei.graph.rules.base import Traced, aten, free, in_training, need, rule
 
 
 def _uniform(sizes: Any) -> Any:
@@ -20,6 +20,12 @@ def _uniform(sizes: Any) -> Any:
 @rule(aten.zeros, aten.ones, aten.empty, aten.full)
 def _(sizes: Any = (), *_: Any, **__: Any) -> Any:
     return _uniform(sizes)
+
+
+@rule(aten.randn, aten.rand)
+def _(sizes: Any, *_: Any, **__: Any) -> Any:
+    # As with `randn_like`: other noise is as good in training.
+    return _uniform(sizes) if in_training() else None
 
 
 @rule(aten.empty_strided)
@@ -37,9 +43,8 @@ def _(x: Traced, sizes: Any = (), *_: Any, **__: Any) -> Any:
     return _uniform(sizes)
 
 
-@rule(aten.arange, aten.linspace, aten.logspace, aten.range, aten.eye, aten.randperm, aten.randn,
-      aten.rand, aten.randint,
-      aten.normal, aten.tril_indices, aten.triu_indices, aten.hann_window, aten.hamming_window,
+@rule(aten.arange, aten.linspace, aten.logspace, aten.range, aten.eye, aten.randperm,
+      aten.randint, aten.tril_indices, aten.triu_indices, aten.hann_window, aten.hamming_window,
       aten.scalar_tensor, aten._efficientzerotensor)  # fmt: skip
 def _(*_: Any, **__: Any) -> Any:
     return None

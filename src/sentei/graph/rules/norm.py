@@ -121,12 +121,30 @@ def _dropped(x: Traced, dims: Any) -> list[Any]:
     aten.any,
     aten._is_any_true,
     aten.count_nonzero,
-    aten.linalg_vector_norm,
-    aten.norm,
 )
 def _(x: Traced, *rest: Any, **options: Any) -> Any:
     dims, keepdim = _dims(rest, options)
     return _reduced(x, dims, keepdim)
+
+
+@rule(aten.linalg_vector_norm, aten.norm)
+def _vector_norm(x: Traced, order: Any = None, *rest: Any, **options: Any) -> Any:
+    dims, keepdim = _dims(rest, options)
+    order = options.get("ord", options.get("p", order))
+    if order is not None and order < 0:  # the smallest: a silent unit would be it
+        for axis in _dropped(x, dims):
+            note(axis, "normalised")
+    return _reduced(x, dims, keepdim)
+
+
+@rule(aten.linalg_norm)
+def _(x: Traced, order: Any = None, dim: Any = None, keepdim: bool = False, **options: Any) -> Any:
+    order = options.get("ord", order)
+    over = range(x.ndim) if dim is None else [dim] if isinstance(dim, int) else list(dim)
+    # Of a matrix only the root of the sum of all squares is a norm of its elements.
+    if order not in (None, "fro") and len(over) > 1:
+        return None
+    return _vector_norm(x, 2 if order in (None, "fro") else order, list(over), keepdim)
 
 
 @rule(aten.mean)
@@ -159,7 +177,7 @@ def _dims(rest: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, bool]:
     return dims, keepdim
 
 
-@rule(aten.linalg_norm, aten.linalg_matrix_norm, aten.frobenius_norm)
+@rule(aten.linalg_matrix_norm, aten.frobenius_norm)
 def _(x: Traced, *_: Any, **__: Any) -> Any:
     return None
 

@@ -7,7 +7,17 @@ from typing import Any
 import torch
 
 from sentei.graph.axis import note, pin
-from sentei.graph.rules.base import Traced, aten, broadcast, cut, rule, same, scaled
+from sentei.graph.rules.base import (
+    Traced,
+    aten,
+    broadcast,
+    cut,
+    here,
+    in_training,
+    rule,
+    same,
+    scaled,
+)
 from sentei.graph.tape import Node, Scalar, Symbol, flatten, operator_name
 
 __all__ = ["is_pointwise", "pointwise"]
@@ -16,10 +26,10 @@ __all__ = ["is_pointwise", "pointwise"]
 _EXTRA = {
     "dropout", "dropout_", "feature_dropout", "alpha_dropout", "feature_alpha_dropout",
     "feature_dropout_", "alpha_dropout_", "native_dropout", "rrelu", "rrelu_",
-    "rrelu_with_noise", "bernoulli", "bernoulli_", "masked_fill", "masked_fill_", "copy_",
+    "rrelu_with_noise", "masked_fill", "masked_fill_", "copy_",
     "copy", "fill_", "fill", "zero_", "clone", "detach", "detach_", "alias", "contiguous", "to",
     "_to_copy", "type_as", "float", "half", "double", "long", "int", "lift_fresh", "lift",
-    "requires_grad_", "positive", "cast", "data", "uniform_", "normal_", "clamp", "clamp_",
+    "requires_grad_", "positive", "cast", "data", "clamp", "clamp_",
     "clamp_min", "clamp_max", "clip", "clip_", "nan_to_num", "where", "isclose", "logical_and",
     "logical_or", "logical_not", "logical_xor", "softplus", "lerp", "addcmul", "addcdiv",
     "prelu", "isfinite", "isnan", "isinf", "relu", "relu_", "relu6", "relu6_", "hardtanh",
@@ -30,11 +40,11 @@ _EXTRA = {
     "conj", "real", "imag", "resolve_conj", "resolve_neg", "angle", "polar", "complex",
     "pin_memory", "cpu", "cuda", "bool", "softsign", "threshold", "threshold_", "multiply",
     "divide", "subtract", "add_", "nan_to_num_", "empty_like", "zeros_like", "ones_like",
-    "full_like", "exponential_", "log_normal_", "_fused_dropout", "special_erf", "special_erfc",
+    "full_like", "_fused_dropout", "special_erf", "special_erfc",
     "erf", "sinc", "frac", "special_logit", "__and__", "__or__",
     "__xor__", "_conj", "_neg_view", "bitwise_not", "not_equal", "greater",
     "greater_equal", "less", "less_equal", "negative", "absolute", "arctan2", "fix",
-    "_cast_Float", "_autocast_to_full_precision", "_autocast_to_reduced_precision", "random_",
+    "_cast_Float", "_autocast_to_full_precision", "_autocast_to_reduced_precision",
 }  # fmt: skip
 
 
@@ -96,14 +106,16 @@ def _(x: Traced, dim: int = -1) -> Any:
     return axes
 
 
-@rule(aten.randn_like, aten.rand_like, aten.randint_like, aten.randperm)
-def _(x: Any, *_: Any, **__: Any) -> Any:
-    # Noise: another draw for another width, so an exact comparison is impossible.
-    if not isinstance(x, Traced):
-        return [None]
-    for axis in x.axes:
-        pin(axis, "random noise of this shape is drawn")
-    return x.axes
+@rule(aten.randn_like, aten.rand_like, aten.randint_like, aten.bernoulli, aten.bernoulli_,
+      aten.uniform_, aten.normal_, aten.log_normal_, aten.exponential_, aten.random_, aten.cauchy_,
+      aten.geometric_, aten.poisson, aten.binomial, aten._standard_gamma, aten.normal)  # fmt: skip
+def _(*args: Any, **_: Any) -> Any:
+    drawn = broadcast([t for t in args if isinstance(t, Traced)], here().outputs[0].shape)
+    # Another width draws other numbers. In training that is as good; an answer cannot be compared.
+    if not in_training():
+        for axis in drawn:
+            pin(axis, "random noise of this shape is drawn")
+    return drawn
 
 
 @rule(aten._weight_norm, aten._weight_norm_interface)
