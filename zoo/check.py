@@ -97,7 +97,7 @@ def _prune(out: Outcome, entry: Entry, model: nn.Module, args: Any, kwargs: Any,
             surgery = remove(model, groups, _half(groups, seed), (args, kwargs))
             break
         except Mismatch as error:
-            if attempt == 11:
+            if attempt == 11 or isinstance(error, VerificationError):
                 raise
             groups = groups.without(error.dims, str(error))
             out.detail = f"[{attempt + 1}] {error}"[:200]

@@ -24,6 +24,7 @@ import sentei
 from sentei import Target, prune
 from sentei.graph.analysis import analyze_tapes
 from sentei.graph.capture import capture, named_tensors, tensors_in, unwrap
+from sentei.graph.errors import PruneError
 from sentei.graph.groups import Groups, analyze, captures
 from sentei.graph.surgery import Mismatch, remove
 from sentei.graph.tape import AttributeKey, Node, Symbol, Tape
@@ -1067,3 +1068,74 @@ def test_the_end_of_a_slice_is_not_taken_for_its_dimension() -> None:
     assert analyze(model, x).pinned.keys().isdisjoint({"stem/0", "stem/1", "stem/2"})
     assert sentei.prune(model, x, target=sentei.Target(width=0.5)).verification.passed
     assert model.stem.out_channels == 8
+
+
+class Force(nn.Module):
+    """Answers with the gradient of what it computes, as force fields do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.energy = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self.energy(x).sum(), x)
+        return slope
+
+
+def test_a_forward_that_differentiates_is_refused_in_so_many_words() -> None:
+    model, x = Force(), torch.randn(4, 3)
+    with pytest.raises(PruneError, match=r"the forward calls torch\.autograd\.grad"):
+        analyze(model, x)
+    sentei.prune(model.energy, x, target=sentei.Target(width=0.5))
+    assert model(x).shape == (4, 3) and model.energy[0].out_features == 4
+
+
+class Mapped(nn.Module):
+    """Asks for shapes inside `vmap` and `torch.func`, where tensors have a dimension more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.outside = nn.Linear(3, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        def one(row: Tensor) -> Tensor:
+            y = self.inside(row).tanh()
+            return self.outside(y * torch.ones(y.shape[-1], dtype=y.dtype) / y.shape[-1] ** 0.5)
+
+        def cube(rows: Tensor) -> Tensor:
+            return torch.vmap(one, in_dims=1)(rows).sum(-1)
+
+        return torch.vmap(cube)(x) + torch.vmap(torch.func.jacrev(one))(x[:, :, 0]).sum(-1)
+
+
+def test_shapes_inside_vmap_are_those_that_the_code_sees() -> None:
+    model, x = Mapped().double(), torch.randn(2, 3, 3, dtype=torch.float64)
+    shapes = [v.shape for v in capture(model, (x,)).outputs]
+    assert shapes == [model(x).shape]
+    analyze(model, x)  # sound, if modest: what vmap passes on are numbers of its own
+
+
+class Cube(nn.Module):
+    """A width stands in a product of attributes only, another is one of `nn.Linear`, in a scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shape = (10, 4, 4)
+        self.stem, self.head = nn.Conv2d(3, 10, 1), nn.Linear(160, 7)
+        self.q, self.k, self.last = nn.Linear(7, 12), nn.Linear(7, 12), nn.Linear(7, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        x = self.head(x.view(-1, self.shape[0] * self.shape[1] * self.shape[2]))
+        scores = self.q(x) @ self.k(x).mT * self.q.out_features**-0.5
+        return self.last(scores.softmax(-1) @ x)
+
+
+def test_a_width_is_told_from_what_it_is_multiplied_with() -> None:
+    torch.manual_seed(0)
+    model, x = Cube().double(), torch.randn(3, 3, 4, 4, dtype=torch.float64)
+    result = sentei.prune(model, x, target=sentei.Target(width=0.5))
+    assert result.verification.passed and not result.held
+    assert model.shape == (5, 4, 4) and model.q.out_features == 6

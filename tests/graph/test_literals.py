@@ -1,10 +1,13 @@
 """Numbers in the code of a model are widths, too, and follow."""
 
 import copy
+import math
 import pickle
 import types
+from math import sqrt
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -346,3 +349,53 @@ def test_functions_with_too_many_constants_keep_their_numbers():
     module = kind()
     assert isinstance(space["forward"], types.FunctionType)
     assert planted(module, frozenset({299}), lambda path, number: number + 1) == {}
+
+
+# -- numbers that are converted -------------------------------------------------------------------
+def head_width(x, heads):
+    return int(x.shape[-1] / heads)
+
+
+class Converts(nn.Module):
+    """Widths as floats and back, in methods, in a function of this file and through NumPy."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.heads = how, 2
+        self.up, self.down = nn.Linear(5, 24), nn.Linear(12, 12)
+        self.q, self.k, self.head = nn.Linear(12, 12), nn.Linear(12, 12), nn.Linear(12, 3)
+
+    def forward(self, x):
+        half = int(self.up.out_features / 2)
+        u = self.up(x)
+        x = self.down(u[..., :half] * u[..., half:].sigmoid()).relu()
+        shape = *x.shape[:2], self.heads, head_width(x, self.heads)
+        q, k, v = (y.reshape(shape).transpose(1, 2) for y in (self.q(x), self.k(x), x))
+        scores = q @ k.mT / self.how(float(q.shape[-1]))
+        x = (scores.softmax(-1) @ v).transpose(1, 2)
+        return self.head(x.reshape(-1, int(np.prod(x.shape[2:]))))
+
+
+ROOTS = {
+    "np.sqrt": lambda width: np.sqrt(width),
+    "power": lambda width: width**0.5,
+    "from math": lambda width: 2 * sqrt(width) / 2,
+    "math.pow": lambda width: math.pow(width, 0.5),
+    "tensor": lambda width: torch.tensor(width).sqrt(),
+    "tensors": lambda width: torch.tensor([width]).sqrt(),
+}
+
+
+@pytest.mark.parametrize("how", ROOTS)
+def test_conversions_remember_where_a_number_came_from(how):
+    torch.manual_seed(0)
+    model, x = Converts(ROOTS[how]).double(), torch.randn(2, 4, 5, dtype=torch.float64)
+    before = head_width, math.sqrt, np.prod, sqrt
+    groups = sentei.analyze(model, x)
+    assert (head_width, math.sqrt, np.prod, sqrt) == before
+    assert "int (followed)" not in globals() and "forward" not in vars(model)
+    assert {"up", "down/1", "q/1"} <= set(groups)
+    result = sentei.prune(model, x, target=sentei.Target(width=0.5), granularity="width")
+    assert result.verification.passed and not result.held
+    assert (model.up.out_features, model.q.out_features) == (12, 6)
+    model(torch.randn(3, 7, 5, dtype=torch.float64)).sum().backward()

@@ -236,6 +236,7 @@ def _carry_number(node: Node) -> None:
 
 _SAME_NUMBER = {
     "to", "_to_copy", "clone", "detach", "alias", "lift_fresh", "contiguous", "type_as",
+    "view", "reshape", "unsqueeze", "squeeze", "double", "float",
 }  # fmt: skip
 _NUMERIC = {"mul": "*", "div": "/", "pow": "**"}
 

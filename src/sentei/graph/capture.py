@@ -21,7 +21,6 @@ switches) is restored, also when the forward raises.
 from __future__ import annotations
 
 import dataclasses
-import math
 import random
 import sys
 import types
@@ -30,15 +29,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
+from math import prod
 from operator import is_
 from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor, maybe_get_bdim
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sentei.graph.conversions import converting, followed
+from sentei.graph.errors import PruneError
 from sentei.graph.literals import planted
 from sentei.graph.stock import STAND_INS, documented_sizes
 from sentei.graph.tape import (
@@ -51,7 +54,6 @@ from sentei.graph.tape import (
     comparisons,
     flatten,
     operator_name,
-    square_root,
     undisturbed,
 )
 
@@ -217,13 +219,16 @@ def _record(
         for _, module in modules:
             if vars(module).get("training") is not training:
                 module.training = training
+        homes = _homes(modules)
+        stack.enter_context(followed(homes))
         tape.attributes = _plant_symbols(modules)
         tape.sizes = _sizes(modules)
         if literals:
             tape.attributes |= _plant_literals(modules, literals)
+        _plant_conversions(modules)
         stack.enter_context(_module_stack(model, recorder, modules))
         asked = stack.enter_context(_training_watched())
-        stack.enter_context(_forgetful(modules))
+        stack.enter_context(_forgetful(homes))
         stack.enter_context(torch.inference_mode())
         stack.enter_context(recorder)
         stack.enter_context(_seen_through())
@@ -342,7 +347,8 @@ class _Recorder(TorchDispatchMode):
                 known.form = _Form.of(known.twin if known.twin is not None else tensor)
             return known.value
         value = Value(self._count, shape, tensor.dtype, origin, name)
-        if not shape and origin in ("op", "constant") and tensor.is_floating_point():
+        alone = tensor.numel() == 1 and origin in ("op", "constant")
+        if alone and tensor.is_floating_point():
             value.number = None if tensor.is_meta else float(tensor)
         self._meet(tensor, value, self._form(tensor, origin))
         if origin in _TWINNED and _plain(tensor):
@@ -608,6 +614,12 @@ class _Provenance(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func in _DIFFERENTIATE and not any(map(_is_wrapped, flatten(args))):
+            raise PruneError(
+                f"the forward calls {func.__module__}.{func.__name__}, and no gradient can be "
+                "taken of a pass that is written down. Prune the part of the model that it "
+                "differentiates by itself, and put it back"
+            )
         kind = _ASKED.get(func)
         if kind is not None:
             answer = self._answer(kind, args, kwargs)
@@ -622,8 +634,12 @@ class _Provenance(TorchFunctionMode):
             out = func(*args, **kwargs)
         finally:
             self.recorder.pending = outer
-        if func is torch.tensor and type(args[0]) in _KNOWING:
-            self.recorder.value(out).expr = args[0].expr
+        if func in _MAKERS:
+            given = args[-1]
+            while isinstance(given, (list, tuple)) and len(given) == 1:
+                given = given[0]
+            if type(given) in _KNOWING:
+                self.recorder.value(out).expr = given.expr
         return out
 
     def _answer(self, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -635,6 +651,8 @@ class _Provenance(TorchFunctionMode):
             index = args[1] if len(args) > 1 else kwargs.get("dim")
             shape = self._shape(tensor)
             return shape if index is None else shape[index]
+        if kind == "count":
+            return prod(self._shape(tensor))
         if kind == "set data":
             # A forward that calls `module.to(...)` must not lose its weights to twins.
             return None if args[1].is_meta else NotImplemented
@@ -646,23 +664,47 @@ class _Provenance(TorchFunctionMode):
         return zeros.tolist() if kind == "tolist" else zeros.numpy()
 
     def _shape(self, tensor: Tensor) -> torch.Size:
-        value = self.recorder.value(tensor)
-        return torch.Size(
-            [Symbol.make(n, ("size", value, i)) for i, n in enumerate(value.shape)]
-            if len(value.shape) == tensor.dim()
-            else tensor.size()
-        )
+        bare, shown = _unwrapped(tensor)
+        value = self.recorder.value(bare)
+        if len(value.shape) != bare.dim():
+            return tensor.size()
+        return torch.Size([Symbol.make(value.shape[i], ("size", value, i)) for i in shown])
+
+
+def _is_wrapped(x: Any) -> bool:
+    """Is it a tensor inside `torch.func` or `vmap`? There gradients are operators like others."""
+    return isinstance(x, Tensor) and is_functorch_wrapped_tensor(x)
+
+
+def _unwrapped(tensor: Tensor) -> tuple[Tensor, list[int]]:
+    """What operators get of a tensor inside `torch.func` and `vmap`, and which of its dimensions
+    the code sees."""
+    batches: list[int] = []
+    while is_functorch_wrapped_tensor(tensor):
+        batches.append(maybe_get_bdim(tensor))
+        tensor = get_unwrapped(tensor)
+    shown = list(range(tensor.dim()))
+    for dim in reversed(batches):
+        if dim >= 0:
+            del shown[dim]
+    return tensor, shown
 
 
 # Questions about a tensor that the pass answers itself.
 _ASKED: dict[Any, str] = {
     torch.Tensor.shape.__get__: "shape",  # type: ignore[attr-defined]
     torch.Tensor.size: "size",
+    torch.Tensor.numel: "count",
+    torch.Tensor.nelement: "count",
+    torch.numel: "count",
     torch.Tensor.data.__set__: "set data",  # type: ignore[attr-defined]
     torch.Tensor.device.__get__: "device",
     torch.Tensor.tolist: "tolist",
     torch.Tensor.numpy: "numpy",
 }
+_DIFFERENTIATE = {torch.autograd.grad, torch.autograd.backward, torch.Tensor.backward}
+# These make tensors of the numbers that they are given last.
+_MAKERS = {torch.tensor, torch.as_tensor, torch.scalar_tensor, torch.Tensor.new_tensor}
 _KNOWING = frozenset({Symbol, Scalar})
 _NUMBERS = frozenset({int, float}) | _KNOWING
 
@@ -822,7 +864,7 @@ def _restored(
         if b is not None and not b.is_meta and (copy_floats or not _is_float(b))
     ]
     numpy_state, python_state = np.random.get_state(), random.getstate()
-    fastpath, root = torch.backends.mha.get_fastpath_enabled(), math.sqrt
+    fastpath = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=_cuda_devices(modules)))
         # The profiling executor runs a scripted function differently the second time.
@@ -831,12 +873,10 @@ def _restored(
         if hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         torch.backends.mha.set_fastpath_enabled(False)
-        math.sqrt = square_root
         try:
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fastpath)
-            math.sqrt = root
             for module, kind, state, contents in states:
                 if type(module) is not kind:
                     module.__class__ = kind
@@ -933,16 +973,21 @@ def _foreign(*tensors: Any) -> bool:
     )
 
 
+def _homes(modules: Sequence[tuple[str, nn.Module]]) -> set[str]:
+    """The files that the classes of the model's own modules are from."""
+    kinds = {type(module) for _, module in modules}
+    names = {base.__module__ for kind in kinds for base in kind.__mro__}
+    return {name for name in names if name.partition(".")[0] not in ("torch", "builtins")}
+
+
 @contextmanager
-def _forgetful(modules: Sequence[tuple[str, nn.Module]]) -> Iterator[None]:
+def _forgetful(homes: Iterable[str]) -> Iterator[None]:
     """Functions under `lru_cache` compute anew meanwhile.
 
     They know their arguments by value, so they would answer with the symbols of an earlier call,
     and later calls with those of this one. Looked for in the code of the model's own modules, and
     in einops, whose shapes are such answers.
     """
-    homes = {kind.__module__ for _, module in modules for kind in type(module).__mro__}
-    homes = {name for name in homes if name.partition(".")[0] not in ("torch", "builtins")}
     changed: list[tuple[dict[str, Any], str, Any]] = []
     for home in [*homes, "einops.einops"]:
         names = vars(sys.modules[home]) if home in sys.modules else {}
@@ -1089,7 +1134,36 @@ def _plant_literals(
             found[key] = number
             return Symbol.make(number, ("attribute", key))
 
-        vars(module).update(planted(module, wanted, make))
+        for method, made in planted(module, wanted, make).items():
+            vars(module)[method] = types.MethodType(converting(made.__func__), module)
+    return found
+
+
+def _plant_conversions(modules: Sequence[tuple[str, nn.Module]]) -> None:
+    """Let `int` and `float` remember in the methods of the model's own modules."""
+    known: dict[type, dict[str, types.FunctionType]] = {}
+    for _, module in modules:
+        kind = type(module)
+        if kind not in known:
+            script = isinstance(module, torch.jit.ScriptModule)
+            known[kind] = {} if script else _conversions(kind)
+        for name, function in known[kind].items():
+            vars(module).setdefault(name, types.MethodType(function, module))
+
+
+def _conversions(kind: type) -> dict[str, types.FunctionType]:
+    """The methods of a class that convert numbers, with others in their place."""
+    found: dict[str, types.FunctionType] = {}
+    seen: set[str] = set()
+    for base in kind.__mro__:
+        if base.__module__.partition(".")[0] in ("torch", "builtins"):
+            continue
+        for name, method in vars(base).items():
+            if type(method) is types.FunctionType and name not in seen and name[:2] != "__":
+                new = converting(method)
+                if new is not method:
+                    found[name] = new
+            seen.add(name)
     return found
 
 

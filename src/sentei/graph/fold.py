@@ -228,6 +228,8 @@ def _number(expr: Any, analysis: Any, kept: Callable[[Dim], int]) -> float:
     a = _number(expr[1], analysis, kept)
     if kind == "sqrt":
         return float(a**0.5)
+    if kind == "whole":
+        return float(int(a))
     b = _number(expr[2], analysis, kept)
     operations: dict[str, Callable[[float, float], float]] = {
         "+": lambda x, y: x + y,

@@ -7,7 +7,7 @@ documented attributes (`in_features`, `num_channels`, …) in step with their pa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 

@@ -30,7 +30,10 @@ _SIZES: list[tuple[type[nn.Module], dict[str, Size]]] = [
             "in2_features": ("weight", 2),
         },
     ),
-    (nn.modules.conv._ConvTransposeNd, {"in_channels": ("weight", 0), "out_channels": ("weight", 1)}),
+    (
+        nn.modules.conv._ConvTransposeNd,
+        {"in_channels": ("weight", 0), "out_channels": ("weight", 1)},
+    ),
     (nn.modules.conv._ConvNd, {"out_channels": ("weight", 0), "in_channels": ("weight", 1)}),
     (nn.modules.batchnorm._NormBase, {"num_features": ("weight", 0)}),
     (nn.GroupNorm, {"num_channels": ("weight", 0)}),

@@ -42,6 +42,10 @@ class Mismatch(PruneError):
         self.dims = dims
 
 
+class Differs(Mismatch, VerificationError):
+    """The pruned model does not compute what the silenced original computes; `dims` make it so."""
+
+
 class _OtherNumber(Mismatch):
     """A number differs that may have been computed from values, or only decides a branch."""
 
@@ -138,10 +142,67 @@ def remove(
         optimizer: its per-parameter state follows.
         verify: compare with the silenced original on the example input.
     Raises:
-        PruneError: the plan is inconsistent, or the model's Python cannot be repaired.
+        PruneError: the plan is inconsistent, or the model's Python cannot be repaired. As
+            `Mismatch` it says which dims are to blame: where the code itself does not tell, halves
+            of the plan are tried until that is known.
         VerificationError: the result does not compute what the silenced original computes.
         In both cases the model is as before.
     """
+    try:
+        return _remove(model, groups, keep, call, optimizer=optimizer, verify=verify)
+    except (Mismatch, VerificationError) as error:
+        differs = isinstance(error, VerificationError)
+        if not differs and set(keep_masks(groups, keep)) - set(getattr(error, "dims", ())):
+            raise
+        culprits = _culprits(model, groups, keep, call, verify=differs)
+        if len(culprits) == len(keep):
+            raise
+        blamed = tuple(groups[name].dim for name in culprits)
+        raise (Differs if differs else Mismatch)(str(error), blamed) from error
+
+
+def _culprits(
+    model: nn.Module, groups: Groups, keep: Mapping[str, Tensor], call: Call, *, verify: bool
+) -> set[str]:
+    """The groups without which the rest of the plan holds, found by trying halves of it."""
+    tries = _TRIES
+
+    def fails(part: list[list[str]]) -> bool:
+        nonlocal tries
+        tries -= 1
+        some = {name: keep[name] for members in part for name in members}
+        with _Transaction(unwrap(model), None):  # taken back, whatever comes out
+            try:
+                _remove(model, groups, some, call, optimizer=None, verify=verify)
+            except PruneError:
+                return True
+        return False
+
+    def search(part: list[list[str]]) -> list[list[str]]:
+        """Those to blame of a part that fails."""
+        if len(part) == 1 or tries <= 0:
+            return part
+        halves = part[: len(part) // 2], part[len(part) // 2 :]
+        found = [members for half in halves if fails(half) for members in search(half)]
+        return found or part  # either half alone is well: only together they fail
+
+    decided = [[g.name for g in members if g.name in keep] for members in groups.classes()]
+    return {name for members in search([m for m in decided if m]) for name in members}
+
+
+_TRIES = 64
+"""Parts of a plan to try before what is not yet known to be innocent counts as guilty."""
+
+
+def _remove(
+    model: nn.Module,
+    groups: Groups,
+    keep: Mapping[str, Tensor],
+    call: Call,
+    *,
+    optimizer: torch.optim.Optimizer | None,
+    verify: bool,
+) -> Surgery:
     model = unwrap(model)
     masks = keep_masks(groups, keep)
     analysis = groups.analysis
@@ -538,8 +599,10 @@ def _compares(node: Node) -> bool:
 
 
 def _changed_numbers(old: Node, new: Node) -> list[tuple[float, float]]:
-    """Floating-point numbers that differ, single-valued tensors included; those whose origin is
-    followed (`expr`) are dealt with where they act."""
+    """Floating-point numbers that differ, single-valued tensors included; where the answer is known
+    to be computed from widths, too, they are dealt with where that acts."""
+    if any(value.expr is not None for value in old.outputs):
+        return []
 
     def number(leaf: Any) -> float | None:
         return leaf.number if isinstance(leaf, Value) else leaf if isinstance(leaf, float) else None
@@ -549,10 +612,7 @@ def _changed_numbers(old: Node, new: Node) -> list[tuple[float, float]]:
         for a, b in zip(
             flatten((old.args, old.kwargs)), flatten((new.args, new.kwargs)), strict=False
         )
-        if getattr(a, "expr", None) is None
-        and number(a) is not None
-        and number(b) is not None
-        and number(a) != number(b)
+        if number(a) is not None and number(b) is not None and number(a) != number(b)
     ]
 
 

@@ -14,7 +14,7 @@ import torch
 from sentei.graph.literals import is_literal
 
 __all__ = ["AttributeKey", "Node", "Scalar", "Symbol", "Tape", "Value", "flatten", "operator_name",
-           "square_root", "undisturbed"]  # fmt: skip
+           "undisturbed"]  # fmt: skip
 
 
 def operator_name(op: Any) -> str:
@@ -165,7 +165,8 @@ class Symbol(int):
 
     `expr` is one of
         ("attribute", AttributeKey), ("size", Value, dimension), or
-        (operator, left, right) with operator in + - * // % and operands expr or int.
+        (operator, left, right) with operator in + - * // % and operands expr or number, or
+        ("whole", operand): what `int` makes of an operand that is a whole number.
 
     >>> six = Symbol.make(6, ("size", "x", 1))
     >>> (six // 2).expr
@@ -240,6 +241,21 @@ class Symbol(int):
             return value
         return Scalar.make(value, (name, _expr(left), _expr(right)))
 
+    def __abs__(self) -> Any:
+        return self if self >= 0 else -self
+
+    def __round__(self, digits: Any = None) -> Any:
+        return self if digits is None else int.__round__(self, digits)
+
+    def __trunc__(self) -> Symbol:
+        return self
+
+    def __floor__(self) -> Symbol:
+        return self
+
+    def __ceil__(self) -> Symbol:
+        return self
+
     def __int__(self) -> int:
         return int.__int__(self)
 
@@ -271,7 +287,8 @@ class Symbol(int):
 class Scalar(float):
     """A `float` computed from symbols: quotients, powers, square roots.
 
-    `expr` is (operator, left, right) with operator in / ** * or ("sqrt", operand).
+    `expr` is (operator, left, right) with operator in + - * / **, or ("sqrt", operand), or what the
+    symbol was that `float` was given.
     """
 
     expr: Any
@@ -305,10 +322,41 @@ class Scalar(float):
     def __neg__(self) -> Any:
         return self._apply("*", float.__neg__(self), -1.0, self)
 
+    def __add__(self, other: Any) -> Any:
+        return self._apply("+", float.__add__(self, other), self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._apply("+", float.__radd__(self, other), other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._apply("-", float.__sub__(self, other), self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._apply("-", float.__rsub__(self, other), other, self)
+
+    def __abs__(self) -> Any:
+        return self if self >= 0 else -self
+
+    def _whole(self, value: int) -> Any:
+        """A whole number near this one: still known where it is this one, or a quotient's floor."""
+        if value == float(self):
+            quotient = self.expr[0] == "/"
+            return Symbol.make(value, ("//", *self.expr[1:]) if quotient else ("whole", self.expr))
+        if self.expr[0] == "/" and value == math.floor(float(self)):
+            return Symbol.make(value, ("//", *self.expr[1:]))
+        return value
+
     def __floor__(self) -> Any:
-        if self.expr[0] == "/":
-            return Symbol.make(math.floor(float(self)), ("//", *self.expr[1:]))
-        return math.floor(float(self))
+        return self._whole(math.floor(float(self)))
+
+    def __trunc__(self) -> Any:
+        return self._whole(math.trunc(float(self)))
+
+    def __ceil__(self) -> Any:
+        return self._whole(math.ceil(float(self)))
+
+    def __round__(self, digits: Any = None) -> Any:
+        return self._whole(round(float(self))) if digits is None else float.__round__(self, digits)
 
     def __hash__(self) -> int:
         return float.__hash__(self)
@@ -325,15 +373,6 @@ class Scalar(float):
 
 def _expr(number: Any) -> Any:
     return getattr(number, "expr", number)
-
-
-def square_root(x: Any) -> Any:
-    """`math.sqrt` that remembers where its operand came from."""
-    value = _sqrt(x)
-    return Scalar.make(value, ("sqrt", x.expr)) if isinstance(x, (Symbol, Scalar)) else value
-
-
-_sqrt = math.sqrt
 
 
 def flatten(tree: Any) -> list[Any]:

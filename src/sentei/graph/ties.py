@@ -158,6 +158,10 @@ class Quotient:
         return Quotient(exact) if exact is not None else self
 
 
+# The finest part of a whole that a number of the code may be: 0.375 is 3/8, 0.1 is no such number.
+_FINEST = 256
+
+
 class _Stuck(Exception):
     """An expression that polynomials cannot follow."""
 
@@ -286,13 +290,15 @@ class _Solver:
         why = f"{need.node.module or 'the model'} computes one width from another"
         try:
             # A number in the code that is no width itself stays what it is: the 2 of `width // 2`.
-            unknown = {k for k in _attributes(expr) if k not in self.known and not k.in_code}
-            if len(unknown) == 1 and any(d in self.relevant for d in size.dims):
-                key = next(iter(unknown))
-                value = self._invert(expr, key, Quotient(size))
-                if value is not None:
-                    self.known[key] = value.simple()
-                    return
+            unknown = [k for k in _attributes(expr) if k not in self.known and not k.in_code]
+            if any(d in self.relevant for d in size.dims):
+                for key in unknown:
+                    value = self._invert(expr, key, Quotient(size))
+                    # Of several, one that is a width when the others stay: the 10 of 10 * 8 * 8.
+                    whole = value is not None and value.simple().under.terms == _ONE
+                    if value is not None and (whole or len(unknown) == 1):
+                        self.known[key] = value.simple()
+                        return
             result = self._evaluate(expr)
         except _Stuck:
             dims = [*size.dims, *self._dims_of(expr)]
@@ -329,16 +335,19 @@ class _Solver:
 
     def _evaluate(self, expr: Any) -> Quotient:
         if not isinstance(expr, tuple):
-            if not isinstance(expr, int):
+            over, under = expr.as_integer_ratio()
+            if under > _FINEST:
                 raise _Stuck
-            return Quotient(Poly.constant(expr))
+            return Quotient(Poly.constant(over), Poly.constant(under))
+        if expr[0] == "whole":
+            return self._evaluate(expr[1])
         if expr[0] == "attribute":
             known = self.known.get(expr[1])
             return known or Quotient(Poly.constant(self.attributes[expr[1]]))
         if expr[0] == "size":
             axes = self.axes(expr[1])
             return Quotient(size_of(axes[expr[2]]))
-        if expr[0] not in ("+", "-", "*", "//", "%"):
+        if expr[0] not in ("+", "-", "*", "/", "//", "%"):
             raise _Stuck
         a, b = self._evaluate(expr[1]), self._evaluate(expr[2])
         if expr[0] in "+-":
@@ -348,6 +357,8 @@ class _Solver:
         if expr[0] == "*":
             return Quotient(a.over * b.over, a.under * b.under).simple()
         result = Quotient(a.over * b.under, a.under * b.over).simple()
+        if expr[0] == "/":
+            return result
         if all(p.is_constant for p in (a.over, a.under, b.over, b.under)):
             x = a.over.value(_whole) // a.under.value(_whole)
             y = b.over.value(_whole) // b.under.value(_whole)
@@ -364,7 +375,9 @@ class _Solver:
             return None
         if expr[0] == "attribute":
             return target
-        if expr[0] not in ("+", "-", "*", "//"):
+        if expr[0] == "whole":
+            return self._invert(expr[1], key, target)
+        if expr[0] not in ("+", "-", "*", "/", "//"):
             return None
         left, right = key in _attributes(expr[1]), key in _attributes(expr[2])
         if left and right:
@@ -459,12 +472,13 @@ def _substituted(poly: Poly) -> Poly:
     return total
 
 
-def _attributes(expr: Any) -> set[AttributeKey]:
+def _attributes(expr: Any) -> dict[AttributeKey, None]:
+    """The attributes in an expression, in the order in which they stand there."""
     if not isinstance(expr, tuple) or expr[0] in ("size", "width"):
-        return set()
+        return {}
     if expr[0] == "attribute":
-        return {expr[1]}
-    return set().union(*(_attributes(part) for part in expr[1:]))
+        return {expr[1]: None}
+    return {key: None for part in expr[1:] for key in _attributes(part)}
 
 
 def _whole(dim: Dim) -> int:

@@ -46,8 +46,8 @@ from sentei.graph.tape import Node, Value
 __all__ = [
     "RULES", "Facts", "Need", "Rule", "Scale", "Traced", "align", "averaged", "axes_like",
     "broadcast", "copies", "cut", "data",
-    "factor", "free", "here", "in_training", "need", "note", "pin", "product", "recording", "regroup", "repeats",
-    "resolve", "rule",
+    "factor", "free", "here", "in_training", "need", "note", "pin", "product", "recording",
+    "regroup", "repeats", "resolve", "rule",
     "same", "scaled", "split", "tie",
 ]  # fmt: skip
 
