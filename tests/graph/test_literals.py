@@ -399,3 +399,26 @@ def test_conversions_remember_where_a_number_came_from(how):
     assert result.verification.passed and not result.held
     assert (model.up.out_features, model.q.out_features) == (12, 6)
     model(torch.randn(3, 7, 5, dtype=torch.float64)).sum().backward()
+
+
+class Share(nn.Module):
+    """A quarter of the channels, by a factor that is no whole number, goes another way."""
+
+    def __init__(self):
+        super().__init__()
+        self.share = 0.25
+        self.stem, self.part, self.head = nn.Linear(5, 16), nn.Linear(4, 4), nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = self.stem(x)
+        some = int(x.shape[1] * self.share)
+        a, b = x.split([some, x.shape[1] - some], dim=1)
+        return self.head(torch.cat([self.part(a), b.relu()], dim=1))
+
+
+def test_a_share_of_a_width_stays_that_share():
+    torch.manual_seed(0)
+    model, x = Share().double(), torch.randn(3, 5, dtype=torch.float64)
+    result = sentei.prune(model, x, target=sentei.Target(width=0.5))
+    assert result.verification.passed and not result.held
+    assert (model.stem.out_features, model.part.in_features) == (8, 2)

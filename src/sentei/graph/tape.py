@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -182,9 +183,14 @@ class Symbol(int):
         return symbol
 
     def _apply(self, name: str, value: Any, left: Any, right: Any) -> Any:
-        if type(value) is not int:
-            return value
-        return Symbol.make(value, (name, _expr(left), _expr(right)))
+        if type(value) is int:
+            return Symbol.make(value, (name, _expr(left), _expr(right)))
+        other = right if left is self else left
+        if value is NotImplemented and type(other) is float and name in _ON_FLOATS:
+            mine = float(self)
+            both = (mine, other) if left is self else (other, mine)
+            return Scalar.make(_ON_FLOATS[name](*both), (name, _expr(left), _expr(right)))
+        return value
 
     def __add__(self, other: Any) -> Any:
         return self._apply("+", int.__add__(self, other), self, other)
@@ -369,6 +375,9 @@ class Scalar(float):
 
     def __deepcopy__(self, memo: Any) -> float:
         return float.__add__(self, 0.0)
+
+
+_ON_FLOATS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
 
 def _expr(number: Any) -> Any:
