@@ -254,6 +254,7 @@ def test_without_data_it_prunes_and_says_what_it_can(home):
     assert "--distill needs data" in text
     text = sentei("prune", f"{home}/mine.py:net", "--input", "1x6", "-t", "50%", "-o", out)
     assert "accuracy" not in text and read_result(out)["final"] is None
+    assert "nothing is evaluated, and nothing trained" in text
 
 
 def test_predicted_and_measured_times_are_shown(home):
@@ -326,6 +327,10 @@ def test_mistakes_are_one_line_and_leave_nothing(home, tmp_path):
         ("prune", model, *out, "-t", "50%", "-d", data, "--augment"): "only folders of images",
         ("prune", model, *out, "-t", "50%", "--round-epochs", "3"): "goes with --rounds",
         ("prune", model, *out, "-t", "50%", "--option", "a=1"): "goes with a --method",
+        ("prune", model, *out, "-t", "50%", "--input", "1x6", "--lr", "0.1"): "--lr needs data",
+        ("prune", model, *out, "-t", "50%", "--input", "1x6", "--epochs", "3"): "--epochs needs",
+        ("prune", model, *out, "-t", "50%", "-d", data, "--train-lr", "1"): "with --train-epochs",
+        ("prune", model, *out, "-t", "50%", "-d", data, "--distill", "--epochs", "0"): "is 0",
         ("prune", model, *out, "-m", "channel-l1", *units, "0.5"): "give --target",
         ("prune", model, *out, "-m", "snip", *units, "0.5", "-t", "50%"): "leave out --target",
         ("prune", model, *out, "-m", "snip", *units, "0.5", "--distill"): "goes without --method",
@@ -365,7 +370,7 @@ def test_a_folder_in_use_is_left_alone(run, home, tmp_path):
 
 def test_model_files_that_misbehave(home):
     rest = ("--input", "1x6", "-t", "50%")
-    assert "mine.py:46: RuntimeError: no luck today" in error(
+    assert "mine.py:69: RuntimeError: no luck today" in error(
         "plan", f"{home}/mine.py:raises", *rest
     )
     assert "SystemExit" in error("plan", f"{home}/mine.py:leaves", *rest)
@@ -430,3 +435,20 @@ def test_a_multiple_that_groups_are_too_narrow_for(home):
     assert read_result(out)["unrounded"] == ["3"]
     page = (out / "report.html").read_text()
     assert "Not kept at a multiple of 12, which they are too narrow for: <code>3</code>" in page
+
+
+def test_a_loss_that_comes_with_the_outputs(home):
+    """And what a criterion cannot score is said before anything is trained."""
+    out = home / "carries"
+    sentei(
+        "prune", f"{home}/mine.py:carries", "-d", f"{home}/mine.py:named", "-c", "taylor", "-t",
+        "50%", "--train-epochs", "1", "--epochs", "1", "-o", out,
+    )  # fmt: skip
+    assert read_result(out)["final"]["value"] > 0
+    words = error(
+        "prune", f"{home}/mine.py:net", "--input", "1x6", "-c", "taylor", "-t", "50%", "-o",
+        home / "no",
+    )  # fmt: skip
+    assert "needs gradients" in words and not (home / "no").exists()
+    words = error("plan", f"{home}/mine.py:wide", "-d", f"{home}/mine.py:data", "-t", "50%")
+    assert words.endswith("the model's parameters are float64, its inputs float32")

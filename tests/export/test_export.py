@@ -59,6 +59,27 @@ def test_onnx_and_pt2(name, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model.onnx", "model.pt2"]
 
 
+@pytest.mark.parametrize("to", ["onnx", "pt2"])
+def test_torchs_own_transformer_layers_are_not_one_operator(to, tmp_path):
+    """As they are in eval mode, where they are whole."""
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    done = sentei.export(model, to, tmp_path / "m", example_inputs=torch.randn(2, 5, 16))
+    assert done.error <= 1e-4 and torch.backends.mha.get_fastpath_enabled()
+    if to == "pt2":
+        called = {str(n.target) for n in torch.export.load(done.path).graph.nodes}
+        assert not any("_transformer_encoder_layer_fwd" in name for name in called)
+
+
+def test_what_onnx_has_no_word_for_is_named(tmp_path):
+    class Bessel(nn.Module):
+        def forward(self, x):
+            return torch.special.bessel_j1(x)
+
+    with pytest.raises(PruneError, match=r"ONNX cannot .* No ONNX function found .*bessel_j1"):
+        sentei.export(Bessel(), "onnx", tmp_path / "m", example_inputs=torch.randn(2, 4))
+
+
 def test_an_onnx_file_is_run_without_us(tmp_path):
     import onnxruntime
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree
 
 from sentei.batches import to_device
 from sentei.cli.config import Config
@@ -204,6 +205,7 @@ def _check_fit(opened: Opened) -> tuple[str, ...]:
             hint = "; --image-size N may fit them" if opened.example.dim() == 4 else ""
             if hint and opened.source.kind == "timm":
                 hint = "; --image-size N, or --set in_chans=N, may fit them"
+        hint = _other_dtype(opened) or hint
         raise PruneError(
             f"{opened.source} does not run on {origin} {shapes(opened.example)}: "
             f"{type(error).__name__}: {reason}{hint}"
@@ -227,6 +229,16 @@ def _check_fit(opened: Opened) -> tuple[str, ...]:
                 f"{classes}; --set {name}={classes} would fit"
             )
     return tuple(notes)
+
+
+def _other_dtype(opened: Opened) -> str:
+    """What to try where inputs and parameters are floats of other kinds; else nothing."""
+    ours = next((p.dtype for p in opened.model.parameters() if p.is_floating_point()), None)
+    leaves = [t for t in _pytree.tree_leaves(opened.example) if isinstance(t, Tensor)]
+    theirs = next((t.dtype for t in leaves if t.is_floating_point()), None)
+    if ours is None or theirs is None or ours == theirs:
+        return ""
+    return f"; the model's parameters are {ours}, its inputs {theirs}".replace("torch.", "")
 
 
 def shapes(tree: Any) -> str:

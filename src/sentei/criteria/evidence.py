@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sentei.batches import forward, is_batch
+from sentei.batches import carried, forward, is_batch
 from sentei.graph.axis import Axis, Concat, Dim, Fixed, beside, dims, resolve, units
 from sentei.graph.blueprint import without_cache
 from sentei.graph.capture import named_parameters, tensors_in, unwrap
@@ -329,7 +329,7 @@ class Evidence:
         if self.loss is not None:
             loss = self.loss(outputs, targets)
         else:
-            loss = getattr(outputs, "loss", None)
+            loss = carried(outputs)
             if loss is None:
                 raise PruneError(
                     "this criterion needs gradients: give loss=, a function of (outputs, targets) "

@@ -65,9 +65,12 @@ def _convert(made: Program) -> Any:
             warnings.simplefilter("ignore")
             converted = torch.onnx.export(made.exported, verbose=False)
     except Exception as error:  # its errors have no common class
-        lines = str(error).strip().splitlines() or [""]
+        first: BaseException = error
+        while first.__cause__ is not None:  # the outer ones say how to report it to PyTorch
+            first = first.__cause__
+        line = (str(first).strip().splitlines() or [""])[0]
         raise PruneError(
-            f"ONNX cannot express this model: {type(error).__name__}: {lines[-1][:300]}"
+            f"ONNX cannot express this model: {type(first).__name__}: {line[:300]}"
         ) from error
     names: dict[str, str] = {}
     graph = converted.model.graph

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,7 +76,7 @@ def program(model: nn.Module, call: Call, *, dynamic: bool = True) -> Program:
             # What it warns of (attributes of RNNs, say) is settled by comparing the outputs; where
             # it fails it prints the graph, thousands of lines for a detector.
             aside = contextlib.redirect_stderr(io.StringIO())
-            with warnings.catch_warnings(), torch.no_grad(), aside:
+            with warnings.catch_warnings(), torch.no_grad(), _unfused(), aside:
                 warnings.simplefilter("ignore")
                 exported = torch.export.export(
                     model,
@@ -91,6 +92,18 @@ def program(model: nn.Module, call: Call, *, dynamic: bool = True) -> Program:
         f"torch.export cannot export this {type(model).__name__}: {type(last).__name__}: "
         f"{str(last).strip()[:400]}"
     ) from last
+
+
+@contextlib.contextmanager
+def _unfused() -> Iterator[None]:
+    """In eval mode torch's own transformer layers are one operator each, which ONNX does not know
+    and which hides from other runtimes what there is to fuse."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def at_batch(call: Call, size: int) -> Call:

@@ -18,6 +18,8 @@ from sentei.storage.checkpoint import load_checkpoint, save_checkpoint
 
 __all__ = ["finish", "save", "take_time", "verify"]
 
+_HARDLY = 0.95
+
 
 def save(work: Work) -> None:
     """Write the model, and what it answers to the example."""
@@ -91,6 +93,12 @@ def take_time(work: Work) -> None:
     else:
         text += "; zeros are computed like other numbers"
     work.report.line("time", text)
+    shrunk = bool(groups_of(work.run)) and facts.get("zeros") is None
+    if shrunk and facts["after"] > _HARDLY * facts["before"]:
+        work.report.line(
+            "", "hardly faster here, with one example: --target latency=50% plans by times "
+            "measured on this machine"
+        )  # fmt: skip
 
 
 def finish(work: Work) -> Facts:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import replace
 
 from sentei.cli import show
 from sentei.cli.folder import Facts
@@ -17,12 +16,15 @@ from sentei.storage.checkpoint import load_checkpoint, save_checkpoint
 
 __all__ = ["introduce", "rehearse", "start"]
 
+_FEW = 64  # examples show whether a criterion can score this model at all
+
 
 def rehearse(work: Work) -> None:
     """What would be refused after hours of training is refused now.
 
     Raises:
-        PruneError: a module that is not there, weights that are no numbers, a target out of reach.
+        PruneError: a module that is not there, weights that are no numbers, a target out of reach,
+            a criterion that cannot score this model.
     """
     config, modules = work.config, dict(work.model.named_modules())
     for name in config.distill_features:
@@ -34,9 +36,8 @@ def rehearse(work: Work) -> None:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise PruneError(f"parameter {name!r} holds NaN or infinite values; mend it first")
     if config.method is None and not config.depth:  # with layers, more can be reached
-        plain = config.model_copy(update={"criterion": "l2", "allocation": "global"})
-        without_data = replace(work.opened, data=None)
-        cut(plain, without_data, work.model, config.budget, dry_run=True)
+        few = {"allocation": "global", "calibration": min(config.calibration, _FEW)}
+        cut(config.model_copy(update=few), work.opened, work.model, config.budget, dry_run=True)
 
 
 def introduce(work: Work) -> None:
@@ -53,6 +54,8 @@ def introduce(work: Work) -> None:
             "data", f"{opened.data.name}: {train:,} to train on, {validation:,} to choose by, "
             f"{test:,} to test on"
         )  # fmt: skip
+    else:
+        say("data", "none given: nothing is evaluated, and nothing trained")
     for note in opened.notes:
         if not note.startswith("validation:"):  # the counts say it
             say("", note)

@@ -17,6 +17,12 @@ __all__ = ["check"]
 
 # Structures that say themselves how much goes, or may.
 _FIXED = ("n:m", "block")
+# What has no effect without data. (No epochs are none with or without.)
+_BY_DATA = (
+    "heal", "distill", "train_epochs", "epochs", "lr", "train_lr", "batch_size",
+    "optimizer", "weight_decay", "schedule", "calibration", "augment", "workers", "image_size",
+    "length", "checkpoint",
+)  # fmt: skip
 # What a method decides by itself.
 _BY_CRITERION = (
     "criterion", "allocation", "granularity", "round_to", "min_fraction", "uniform", "depth",
@@ -33,6 +39,8 @@ def check(config: Config) -> None:
     """
     _known("optimizer", config.optimizer, OPTIMIZERS)
     _known("schedule", config.schedule, SCHEDULES)
+    if config.data is None and (idle := _given(config, _BY_DATA)):
+        raise PruneError(f"{idle} needs data: give --data, such as --data digits")
     if config.method is not None:
         _check_method(config)
     else:
@@ -90,13 +98,10 @@ def _check_criterion(config: Config) -> None:
     if config.rounds == 1 and (idle := _given(config, ["round_epochs"])):
         raise PruneError(f"{idle} goes with --rounds")
     check_rounds(config.budget, config.rounds)
-    for what, given in (
-        ("--heal", config.heal),
-        ("--distill", config.distill),
-        ("--train-epochs", config.train_epochs),
-    ):
-        if given and config.data is None:
-            raise PruneError(f"{what} needs data: give --data, such as --data digits")
+    if config.distill and not config.epochs and (config.rounds == 1 or not config.round_epochs):
+        raise PruneError("--distill is how to train after pruning, and --epochs is 0")
+    if not config.train_epochs and (idle := _given(config, ["train_lr"])):
+        raise PruneError(f"{idle} goes with --train-epochs")
 
 
 def _known(what: str, value: str, known: Iterable[str]) -> None:
@@ -107,6 +112,7 @@ def _known(what: str, value: str, known: Iterable[str]) -> None:
 def _given(config: Config, fields: Iterable[str]) -> str:
     """The first of these options that is not at its default, as it is written; else nothing."""
     for field in fields:
-        if getattr(config, field) != Config.model_fields[field].default:
+        value = getattr(config, field)
+        if value != Config.model_fields[field].default and (value or field != "epochs"):
             return f"--{field.replace('_', '-')}"
     return ""

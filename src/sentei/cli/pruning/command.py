@@ -46,11 +46,11 @@ def prune(
     Raises:
         PruneError: it cannot be done as asked; says why.
     """
-    resolved = None if config is None else _resolved(config)
-    if resolved is not None:
-        check(resolved)
-    elif not resume:
+    if config is None and not resume:
         raise PruneError("which model? Give MODEL, or --config")
+    if config is not None:
+        check(config)
+    resolved = None if config is None else _resolved(config)
     with team_of(resolved or Run.configuration(out)) as team:
         if report is None or not team.main:
             report = Quiet()

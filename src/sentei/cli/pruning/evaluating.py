@@ -33,6 +33,8 @@ def evaluate_as(work: Work, stage: str) -> None:
         return dataclasses.asdict(score)
 
     found = work.run.once(stage, do)
-    words = f"{data.metric.name} {data.metric.words(found['value'])}, loss {found['loss']:.4f}"
+    words = f"{data.metric.name} {data.metric.words(found['value'])}"
+    if data.metric.name != "loss":
+        words += f", loss {found['loss']:.4f}"
     label = stage.partition("-")[0]
     work.report.line(label, words, None if old else time.perf_counter() - began)
