@@ -25,6 +25,7 @@ from sentei.pruning import Result, delete_units, prune
 from sentei.sensitivity import Sensitivity, sensitivity
 from sentei.sources import Source
 from sentei.storage import load, save
+from sentei.streaming import Streamed, prune_checkpoint
 from sentei.structures.removal import shrink
 from sentei.zeros import zeros_report
 
@@ -39,6 +40,7 @@ __all__ = [
     "Result",
     "Sensitivity",
     "Source",
+    "Streamed",
     "Target",
     "__version__",
     "analyze",
@@ -52,6 +54,7 @@ __all__ = [
     "load",
     "prune",
     "prune_along",
+    "prune_checkpoint",
     "replace_layer",
     "rule",
     "save",

@@ -260,8 +260,7 @@ class Wording:
             )
         weightless = any(p.is_meta for p in model.parameters())
         before = None if weightless or not verify else _run(model, *call)
-        if not weightless:
-            _lend(model, fresh)
+        _lend(model, fresh)
         before_integers = integers(model)
         follow(model, fresh)
         model.config = followed(model.config, config)

@@ -12,8 +12,8 @@ from typer.main import get_command
 from sentei.cli.app import app
 from tests.cli.helpers import process, sentei, user_file, widest
 
-COMMANDS = ("prune", "plan", "inspect", "sensitivity", "verify", "report", "export", "compare",
-            "methods", "doctor")  # fmt: skip
+COMMANDS = ("prune", "plan", "stream", "inspect", "sensitivity", "verify", "report", "export",
+            "compare", "methods", "doctor")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

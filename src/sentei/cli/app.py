@@ -21,6 +21,7 @@ from typer.core import TyperGroup
 import sentei
 from sentei.cli import show
 from sentei.cli.options import (
+    BUDGET,
     HOW,
     OPTIONS,
     RUN,
@@ -294,6 +295,47 @@ def plan_command(options: dict[str, Any], config: ConfigFile = None, json_: Json
         _json(plan_json(result, asked.round_to))
     else:
         show.put(show.console(), plan_table(result, asked.round_to))
+
+
+@_command("stream", "Pruning")
+@takes(
+    "model",
+    "model_options",
+    "weights",
+    "target",
+    "protect",
+    "round_to",
+    "min_fraction",
+    "granularity",
+    "criterion",
+    "allocation",
+    "seed",
+)
+def stream_command(
+    options: dict[str, Any],
+    out: Annotated[
+        Path, option("--out", "-o", metavar="DIR", panel=RUN, help="Where the result goes.")
+    ],
+    free: Annotated[
+        bool,
+        option("--free", panel=BUDGET,
+               help="Layers may differ; the result is for sentei.load, whatever the model."),
+    ] = False,
+    config: ConfigFile = None,
+) -> None:  # fmt: skip
+    """Prune a checkpoint that need not fit into memory, from disk to disk.
+
+    The model is built without weights; scores are summed where the weights lie, and each tensor is
+    read, cut and written, one after the other. No data, no training. Of a Hugging Face model comes
+    a folder that from_pretrained reads; of others, with --weights, one for sentei.load.
+
+      sentei stream hf:llama-70b --target params=70% --out llama-49b
+    """  # fmt: skip
+    from sentei.cli.streaming import stream, stream_table
+
+    screen = show.console()
+    done = stream(config_from(config, **options), out, free=free, screen=screen)
+    show.put(screen, stream_table(done))
 
 
 @_command("inspect", "Looking")

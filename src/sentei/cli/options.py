@@ -12,8 +12,8 @@ import typer
 from sentei.cli.config import Config, key_values, read_config, target_of
 
 __all__ = [
-    "HOW", "OPTIONS", "RUN", "ConfigFile", "Json", "MaybeModel", "Trust", "config_from", "option",
-    "takes",
+    "BUDGET", "HOW", "OPTIONS", "RUN", "ConfigFile", "Json", "MaybeModel", "Trust", "config_from",
+    "option", "takes",
 ]  # fmt: skip
 
 WHAT, BUDGET, HOW, TRAINING, RUN = "What", "Budget", "How", "Training", "Run"

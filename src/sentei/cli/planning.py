@@ -45,6 +45,29 @@ def plan_json(result: Result, round_to: int | str | None = None) -> dict[str, An
 
 def plan_table(result: Result, round_to: int | str | None = None) -> Lines:
     """Costs, the groups that would lose most, and where `round_to` would not be kept to."""
+    groups = len(result.groups)
+    cut = len(result.plan.widths)
+    more = f"… and {cut - _SHOWN} more groups. " if cut > _SHOWN else ""
+    words = f"{more}{groups - cut} of {groups} groups would keep all their units."
+    if result.layers:
+        words = f"Layers to go: {', '.join(la.name for la in result.layers)}. {words}"
+    held = [show.escape(f"left whole: {name}: {why}") for name, why in result.held.items()]
+    if narrow := unrounded(result, round_to):
+        held.insert(0, show.escape(unrounded_words(narrow, cut, round_to)))
+    memory = (
+        "Peak memory is of parameters, inputs and activations; what operators take for themselves "
+        "meanwhile (a convolution's rearranged inputs, say) comes on top."
+    )
+    widths = widths_table(result, "would lose most")
+    if not cut:
+        widths = "The target holds already: nothing would go."
+    return Lines(
+        costs_table(result), "", widths, words, memory, *held, "Nothing was changed."
+    )  # fmt: skip
+
+
+def costs_table(result: Result, title: str = "plan") -> Any:
+    """What the network costs before and after, and what was asked for."""
     before, after = dataclasses.asdict(result.before), dataclasses.asdict(result.after)
     labels = {"params": "parameters", "macs": "MACs", "memory": "peak memory", "bytes": "stored"}
     rows = [
@@ -75,11 +98,15 @@ def plan_table(result: Result, round_to: int | str | None = None) -> Lines:
                 (name, "", show.amount(name, result.reached[name]), "",
                  show.amount(name, result.asked[name]))
             )  # fmt: skip
-    costs = show.table(("plan", "before", "after", "left", "asked"), rows, right=(1, 2, 3, 4))
+    return show.table((title, "before", "after", "left", "asked"), rows, right=(1, 2, 3, 4))
+
+
+def widths_table(result: Result, title: str) -> Any:
+    """The groups that lose most."""
     groups = result.groups
     cut = sorted(result.plan.widths.items(), key=lambda w: w[1] / groups[w[0]].size)
-    widths = show.table(
-        ("would lose most", "kind", "units", "kept", "left"),
+    return show.table(
+        (title, "kind", "units", "kept", "left"),
         [
             (
                 show.elide(name, 40), groups[name].kind, str(groups[name].size), str(kept),
@@ -89,17 +116,3 @@ def plan_table(result: Result, round_to: int | str | None = None) -> Lines:
         ],
         right=(2, 3, 4),
     )  # fmt: skip
-    if not cut:
-        widths = "The target holds already: nothing would go."
-    more = f"… and {len(cut) - _SHOWN} more groups. " if len(cut) > _SHOWN else ""
-    words = f"{more}{len(groups) - len(cut)} of {len(groups)} groups would keep all their units."
-    if result.layers:
-        words = f"Layers to go: {', '.join(la.name for la in result.layers)}. {words}"
-    held = [show.escape(f"left whole: {name}: {why}") for name, why in result.held.items()]
-    if narrow := unrounded(result, round_to):
-        held.insert(0, show.escape(unrounded_words(narrow, len(cut), round_to)))
-    memory = (
-        "Peak memory is of parameters, inputs and activations; what operators take for themselves "
-        "meanwhile (a convolution's rearranged inputs, say) comes on top."
-    )
-    return Lines(costs, "", widths, words, memory, *held, "Nothing was changed.")

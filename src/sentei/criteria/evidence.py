@@ -138,8 +138,7 @@ class Evidence:
         key = (statistic, only)
         if key not in self._sums:
             names = self._layout.dims if only is None else only & self._layout.dims.keys()
-            values = {name: self.tensors[name] for name in names}
-            self._sums[key] = self._layout.reduce(values, statistic)
+            self._sums[key] = self._layout.reduce(Some(self.tensors, names), statistic)
         return self._sums[key][self._layout.span[group.dim]]
 
     def per_batch(self, group: Group, statistic: Statistic) -> Tensor:
@@ -448,39 +447,38 @@ class _Layout:
 
     def reduce(self, values: Mapping[str, Any], statistic: Statistic) -> Tensor:
         """`statistic` of each value (a weight, or weight and gradient) by unit: (units,)."""
-        pairs = {n: v if isinstance(v, tuple) else (v,) for n, v in values.items()}
-        for name, tensors in pairs.items():
-            if tensors[0].is_meta:
-                raise PruneError(
-                    f"parameter {name!r} is on the meta device and has no values to score; "
-                    f"load the weights, or use the criterion 'random'"
-                )
-        total = self._total(pairs, statistic, _wide)
+        total = self._total(values, statistic, _wide)
         if total.isfinite().all():
             return total[:-1]
-        for name, tensors in pairs.items():
+        for name in values:
             for tensor, what in zip(
-                tensors, ("parameter", "the gradient of parameter"), strict=False
+                _tuple(values[name]), ("parameter", "the gradient of parameter"), strict=False
             ):
                 if not tensor.isfinite().all():
                     kind = "NaN" if tensor.isnan().any() else "infinity"
                     raise PruneError(f"{what} {name!r} holds {kind}: its units cannot be scored")
         # Finite weights whose squares overflow: rare enough to be slow about it.
-        total = self._total(pairs, statistic, lambda t: _wide(t).double())
+        total = self._total(values, statistic, lambda t: _wide(t).double())
         if not total.isfinite().all():
             raise PruneError("the weights are so large that their scores are not finite")
         return total[:-1]
 
     def _total(
         self,
-        pairs: Mapping[str, tuple[Tensor, ...]],
+        values: Mapping[str, Any],
         statistic: Statistic,
         cast: Callable[[Tensor], Tensor],
     ) -> Tensor:
         sums: list[Tensor] = []
         where: list[np.ndarray] = []
         with torch.no_grad():
-            for name, tensors in pairs.items():
+            for name in values:  # one at a time: they may be read from the disk
+                tensors = _tuple(values[name])
+                if tensors[0].is_meta:
+                    raise PruneError(
+                        f"parameter {name!r} is on the meta device and has no values to score; "
+                        f"load the weights, or use the criterion 'random'"
+                    )
                 vectors = self._summed(name, tensors, statistic, cast)
                 places = [*self.dims[name], *self.cross.get(name, ())]
                 for vector, (_, owners) in zip(vectors, places, strict=True):
@@ -542,6 +540,31 @@ class _Layout:
 
 # Elements of a large tensor that are looked at together: half a mebibyte of float32.
 _PIECE = 1 << 17
+
+
+class Some(Mapping[str, Tensor]):
+    """Some of the tensors, each looked up when it is asked for."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], names: Iterable[str]) -> None:
+        self.tensors, self.names = tensors, dict.fromkeys(names)
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name not in self.names:
+            raise KeyError(name)
+        return self.tensors[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _tuple(value: Any) -> tuple[Tensor, ...]:
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _form(axis: Axis) -> Any:

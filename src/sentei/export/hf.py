@@ -21,7 +21,7 @@ from sentei.sources import source_of
 from sentei.sources.library import need
 from sentei.storage.files import replace
 
-__all__ = ["write"]
+__all__ = ["bring_companions", "list_files", "strangers", "write"]
 
 _LIST = "sentei-export.json"  # which files are ours, so that a later export may replace them
 # What belongs to a model besides weights and configuration; data, no code.
@@ -62,13 +62,10 @@ def write(
             with torch.no_grad():
                 wanted, got = (outputs(m(*call[0], **call[1])) for m in (model, again))
             errors.append(agree(got, wanted, tolerance, "what from_pretrained reads"))
-        _bring_companions(model, new)
-        names = sorted({f.name for f in new.iterdir()} | {_LIST})
-        (new / _LIST).write_text(
-            json.dumps({"by": f"sentei {version('sentei')}", "files": names}, indent=1) + "\n"
-        )
+        bring_companions(model, new)
+        list_files(new)
 
-    done = replace(path, fill, strangers=_strangers)
+    done = replace(path, fill, strangers=strangers)
     return Exported(
         done,
         "hf",
@@ -108,7 +105,7 @@ def _check_stated(model: Any) -> None:
         )
 
 
-def _bring_companions(model: nn.Module, new: Path) -> None:
+def bring_companions(model: nn.Module, new: Path) -> None:
     """Tokenizer and preprocessing of the folder the model came from, if it is still there."""
     source = source_of(model)
     if source is None or source.kind != "hf":
@@ -119,7 +116,15 @@ def _bring_companions(model: nn.Module, new: Path) -> None:
                 shutil.copyfile(file, new / file.name)
 
 
-def _strangers(folder: Path, names: set[str]) -> Iterable[str]:
+def list_files(new: Path) -> None:
+    """Note in a folder which files are ours."""
+    names = sorted({f.name for f in new.iterdir()} | {_LIST})
+    content = {"by": f"sentei {version('sentei')}", "files": names}
+    (new / _LIST).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def strangers(folder: Path, names: set[str]) -> Iterable[str]:
+    """Which of these files we did not write, and must not replace."""
     try:
         ours = set(json.loads((folder / _LIST).read_text(encoding="utf-8"))["files"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # pydantic waits until something is saved: `import sentei` st
     from sentei.sources import Source
     from sentei.storage.recipe import Origin, Recipe
 
-__all__ = ["dtype_name", "names_of", "save", "stored_names"]
+__all__ = ["dtype_name", "names_of", "recipe_of", "save", "stored_names"]
 
 
 def save(
@@ -96,7 +96,7 @@ def save(
             "kept.save(path) beside it; after loading, KeptEdges.load(path).attach(model)"
         )
     tensors = _tensors_to_store(root, past)
-    recipe = _recipe(root, past, tensors, what, masks)
+    recipe = recipe_of(root, past, tensors, what, masks)
     recipe = recipe.model_copy(update={"source": _origin(recipe, root, source)})
 
     def fill(new: Path) -> None:
@@ -238,13 +238,14 @@ def _origin(recipe: Recipe, model: nn.Module, given: Source | str | None) -> Ori
     return origin
 
 
-def _recipe(
+def recipe_of(
     model: nn.Module,
     past: History,
     tensors: dict[str, tuple[str, Tensor]],
     what: Result | Surgery | nn.Module,
     masks: Mapping[str, Tensor] | Iterable[str],
 ) -> Recipe:
+    """The recipe of a pruned model; where its weights are is filled in when they are written."""
     from sentei.storage.recipe import (
         VERSION,
         Edit,
