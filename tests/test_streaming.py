@@ -275,15 +275,15 @@ print("most", most - start)
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """A checkpoint of about 70 MB, in tensors of at most 3."""
+    """A checkpoint of about 170 MB, in tensors of at most 3."""
     folder = tmp_path_factory.mktemp("large") / "whole"
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
-        vocab_size=1000, hidden_size=512, intermediate_size=1536, num_hidden_layers=5,
+        vocab_size=1000, hidden_size=512, intermediate_size=1536, num_hidden_layers=12,
         num_attention_heads=8,
     )  # fmt: skip
     net = transformers.LlamaForCausalLM(config)
-    net.save_pretrained(folder, max_shard_size="30MB")
+    net.save_pretrained(folder, max_shard_size="60MB")
     return folder, sum(p.numel() for p in net.parameters()) * 4
 
 
@@ -295,7 +295,7 @@ def test_memory_is_that_of_a_tensor_not_of_the_checkpoint(large, tmp_path):
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     most = int(run.stdout.rpartition("most ")[2])
-    assert most < size / 4, f"{most:,} of {size:,}"
+    assert most < size / 3, f"{most:,} of {size:,}"
 
 
 def test_a_kill_and_a_full_disk_leave_what_was_there(large, tmp_path):
