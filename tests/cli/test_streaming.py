@@ -38,7 +38,8 @@ def test_weights_beside_a_builder_and_what_is_refused(tmp_path):
     model = ("torchvision:squeezenet1_1", "--set", "num_classes=5")
     out = ("-o", tmp_path / "small")
     weights = ("--weights", tmp_path / "w.safetensors")
-    command("stream", *model, *weights, "-t", "macs=50%", *out)
+    text = command("stream", *model, *weights, "-t", "macs=50%", "--round-to", "128", *out)
+    assert "--round-to 128 had no effect on" in " ".join(text.split())
     assert sentei.load(tmp_path / "small").classifier[1].out_channels == 5
     for more, said in (
         (weights, "Give --target"),

@@ -334,8 +334,8 @@ def stream_command(
     from sentei.cli.streaming import stream, stream_table
 
     screen = show.console()
-    done = stream(config_from(config, **options), out, free=free, screen=screen)
-    show.put(screen, stream_table(done))
+    made = config_from(config, **options)
+    show.put(screen, stream_table(stream(made, out, free=free, screen=screen), made.round_to))
 
 
 @_command("inspect", "Looking")

@@ -15,7 +15,7 @@ from sentei.cli.rounding import unrounded, unrounded_words
 from sentei.graph.errors import PruneError
 from sentei.pruning import Result
 
-__all__ = ["plan", "plan_json", "plan_table"]
+__all__ = ["costs_table", "plan", "plan_json", "plan_table", "widths_table"]
 
 _SHOWN = 16
 

@@ -11,6 +11,7 @@ from rich.console import Group as Lines
 from sentei.cli import show
 from sentei.cli.config import Config
 from sentei.cli.planning import costs_table, widths_table
+from sentei.cli.rounding import unrounded, unrounded_words
 from sentei.graph.errors import PruneError
 from sentei.sources import Source
 from sentei.storage.files import few
@@ -59,13 +60,16 @@ def stream(
         return run(wrote)
 
 
-def stream_table(done: Streamed) -> Lines:
+def stream_table(done: Streamed, round_to: int | str | None = None) -> Lines:
     """Costs, the widths that went down most, and where the result is."""
+    narrow = unrounded(done.result, round_to)
+    words = unrounded_words(narrow, len(done.result.plan.widths), round_to) if narrow else ""
     left = f"Left behind, for the model has no such tensors: {few(done.ignored)}."
     return Lines(
         costs_table(done.result, "cost"),
         "",
         widths_table(done.result, "lost most"),
+        *([show.escape(words)] if words else []),
         show.escape(
             f"{show.amount('bytes', done.read)} of weights became "
             f"{show.amount('bytes', done.written)} in {done.folder}. Values were cut, not compared."
