@@ -61,10 +61,20 @@ def test_onnx_and_pt2(name, tmp_path):
 
 @pytest.mark.parametrize("to", ["onnx", "pt2"])
 def test_torchs_own_transformer_layers_are_not_one_operator(to, tmp_path):
-    """As they are in eval mode, where they are whole."""
-    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True)
-    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
-    done = sentei.export(model, to, tmp_path / "m", example_inputs=torch.randn(2, 5, 16))
+    """As they are in eval mode, where they are whole; and a mask may be a buffer."""
+
+    class Causal(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True)
+            self.layers = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+            self.register_buffer("mask", torch.ones(5, 5, dtype=torch.bool).triu(1))
+
+        def forward(self, x):
+            return self.layers(x, mask=self.mask)
+
+    x = torch.randn(2, 5, 16)
+    done = sentei.export(Causal().eval(), to, tmp_path / "m", example_inputs=x)
     assert done.error <= 1e-4 and torch.backends.mha.get_fastpath_enabled()
     if to == "pt2":
         called = {str(n.target) for n in torch.export.load(done.path).graph.nodes}

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.nn.modules import transformer
 from torch.utils._pytree import tree_leaves, tree_map
 
 from sentei.graph.errors import PruneError
@@ -20,6 +21,7 @@ from sentei.graph.errors import PruneError
 __all__ = ["Program", "at_batch", "program"]
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
+_HINT = "_detect_is_causal_mask"
 
 
 # Free sizes, and whether Python is traced symbol by symbol: that is slow and understands less, but
@@ -76,7 +78,7 @@ def program(model: nn.Module, call: Call, *, dynamic: bool = True) -> Program:
             # What it warns of (attributes of RNNs, say) is settled by comparing the outputs; where
             # it fails it prints the graph, thousands of lines for a detector.
             aside = contextlib.redirect_stderr(io.StringIO())
-            with warnings.catch_warnings(), torch.no_grad(), _unfused(), aside:
+            with warnings.catch_warnings(), torch.no_grad(), _plain_transformers(), aside:
                 warnings.simplefilter("ignore")
                 exported = torch.export.export(
                     model,
@@ -95,15 +97,24 @@ def program(model: nn.Module, call: Call, *, dynamic: bool = True) -> Program:
 
 
 @contextlib.contextmanager
-def _unfused() -> Iterator[None]:
-    """In eval mode torch's own transformer layers are one operator each, which ONNX does not know
-    and which hides from other runtimes what there is to fuse."""
-    before = torch.backends.mha.get_fastpath_enabled()
+def _plain_transformers() -> Iterator[None]:
+    """torch's own transformer layers as the operators they are made of.
+
+    In eval mode each is one fused operator, which ONNX does not know and which hides from other
+    runtimes what there is to fuse. And `nn.TransformerEncoder` looks whether its mask holds the
+    causal values, which no exported program can; that is a hint only, the mask is used anyway.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    detect = getattr(transformer, _HINT, None)
     torch.backends.mha.set_fastpath_enabled(False)
+    if detect is not None:
+        setattr(transformer, _HINT, lambda mask, is_causal=None, size=None: bool(is_causal))
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+        torch.backends.mha.set_fastpath_enabled(fast)
+        if detect is not None:
+            setattr(transformer, _HINT, detect)
 
 
 def at_batch(call: Call, size: int) -> Call:
