@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sentei.graph.analysis import Analysis, _apply
 from sentei.graph.axis import Axis, Dim, Fixed, dims, mask, width
-from sentei.graph.capture import _align
+from sentei.graph.capture.recorder import align
 from sentei.graph.rules import RULES, Facts, is_pointwise, recording, rule
 from sentei.graph.rules import vision as vision_rules
 from sentei.graph.rules.base import aten  # None for operators that this torch does not have
@@ -184,7 +184,7 @@ class Case:
         lookup = lambda t: self.values.get(id(t), t)  # noqa: E731
         seen, options = _map((seen, options), Tensor, lookup)
         # Factory options say where, not how many.
-        self.args, self.kwargs = _align((seen, options), symbols)
+        self.args, self.kwargs = align((seen, options), symbols)
         self.inputs = {id(self.values[id(t)]): c for t, c in zip(made, before, strict=True)}
         self.full = self.run(self.inputs, {})
         outputs = []

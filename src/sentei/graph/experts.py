@@ -23,15 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sentei.graph.capture import (
-    _adopt_stand_ins,
-    _module_stack,
-    _restored,
-    capture,
-    named_tensors,
-    tensors_in,
-    unwrap,
-)
+from sentei.graph.capture import capture, named_tensors, tensors_in, unwrap
+from sentei.graph.capture.around import module_stack, restored
+from sentei.graph.capture.planting import adopt_stand_ins
 from sentei.graph.errors import PruneError, VerificationError, closest
 from sentei.graph.groups import call_arguments
 from sentei.graph.history import Gone
@@ -404,13 +398,13 @@ def _silence(model: nn.Module, mixture: Mixture, removed: list[int], call: Any) 
     args, kwargs = call
     plain = _run(model, args, kwargs)
     with ExitStack() as stack:
-        stack.enter_context(_restored(model, copy_floats=True))
+        stack.enter_context(restored(model, copy_floats=True))
         stack.enter_context(_seeded())
         model.eval()
-        _adopt_stand_ins(model.modules())
+        adopt_stand_ins(model.modules())
         silencing = _Silencing(mixture, removed)
         stack.enter_context(torch.inference_mode())
-        stack.enter_context(_module_stack(model, silencing))
+        stack.enter_context(module_stack(model, silencing))
         stack.enter_context(silencing)
         out = model(*args, **kwargs)
     if not silencing.met:

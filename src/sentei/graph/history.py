@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from sentei.graph.capture import _INTERNAL, _is_config, named_tensors, settings
+from sentei.graph.capture import named_tensors
+from sentei.graph.capture.settings import INTERNAL, holds_settings, settings
 from sentei.graph.rows import chosen, remaining
 from sentei.graph.tape import AttributeKey
 
@@ -215,7 +216,7 @@ def integers(model: nn.Module) -> dict[AttributeKey, int]:
             steps: Any = enumerate(value)
         elif type(value) is dict:
             steps = value.items()
-        elif not isinstance(value, (Tensor, nn.Module)) and _is_config(value):
+        elif not isinstance(value, (Tensor, nn.Module)) and holds_settings(value):
             # Modules share their settings: what changes there is noted once.
             attributes, items = settings(value)
             steps = () if id(value) in seen else (items | attributes).items()
@@ -228,7 +229,7 @@ def integers(model: nn.Module) -> dict[AttributeKey, int]:
 
     for name, module in model.named_modules():
         for key, value in vars(module).items():
-            if key not in _INTERNAL:
+            if key not in INTERNAL:
                 visit(value, name, (key,))
     return found
 

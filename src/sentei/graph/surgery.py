@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from sentei.graph.analysis import Analysis
 from sentei.graph.axis import Dim, dims, left, width
-from sentei.graph.capture import capture, named_tensors, put_back, unwrap
+from sentei.graph.capture import capture, named_tensors, unwrap
+from sentei.graph.capture.settings import put_back
 from sentei.graph.errors import PruneError, VerificationError
 from sentei.graph.groups import Groups
 from sentei.graph.history import remember
@@ -467,18 +468,18 @@ def _positions_of(
 
 def _config_states(model: nn.Module) -> list[tuple[Any, Any]]:
     """Copies of the lists, dicts and settings objects in which attributes may be rewritten."""
-    from sentei.graph.capture import _ATOMS, _INTERNAL, _is_config, settings
+    from sentei.graph.capture.settings import ATOMS, INTERNAL, holds_settings, settings
 
     found: list[tuple[Any, Any]] = []
     seen: set[int] = set()
 
     def visit(value: Any, depth: int) -> None:
-        if type(value) in _ATOMS or depth == 0 or id(value) in seen:
+        if type(value) in ATOMS or depth == 0 or id(value) in seen:
             return
         if isinstance(value, (nn.Module, Tensor)):
             return
         seen.add(id(value))
-        if _is_config(value) and not isinstance(value, (list, tuple)):
+        if holds_settings(value) and not isinstance(value, (list, tuple)):
             attributes, items = settings(value)
             found.append((value, (attributes, items)))
             value = items | attributes
@@ -491,7 +492,7 @@ def _config_states(model: nn.Module) -> list[tuple[Any, Any]]:
 
     for module in model.modules():
         for key, value in vars(module).items():
-            if key not in _INTERNAL:
+            if key not in INTERNAL:
                 visit(value, 4)
     return found
 

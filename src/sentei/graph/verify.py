@@ -20,14 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sentei.graph.analysis import Analysis, _apply
 from sentei.graph.axis import Dim, beside, dims, factor, mask, resolve, units
-from sentei.graph.capture import (
-    _adopt_stand_ins,
-    _map,
-    _Recorder,
-    _restored,
-    named_tensors,
-    tensors_in,
-)
+from sentei.graph.capture import named_tensors, tensors_in
+from sentei.graph.capture.around import restored
+from sentei.graph.capture.planting import adopt_stand_ins
+from sentei.graph.capture.recorder import Recorder
+from sentei.graph.capture.tensors import map_tensors
 from sentei.graph.errors import PruneError
 from sentei.graph.perturb import ATTEMPTS, perturbed, substituted
 from sentei.graph.rules import Facts, recording
@@ -139,10 +136,10 @@ def _silenced(
     silencer.adopt_model(model)
     for path, tensor in tensors_in((args, dict(kwargs))):
         silencer.adopt(tensor, "input", path)
-    with _restored(model, copy_floats=True), _seeded():
+    with restored(model, copy_floats=True), _seeded():
         model.eval()
         # Stock modules become their stand-ins, as they did when the tape was recorded.
-        _adopt_stand_ins(model.modules())
+        adopt_stand_ins(model.modules())
         with torch.inference_mode(), recording(silencer.analysis.facts) as current, silencer:
             silencer.current = current
             outputs = model(*args, **kwargs)
@@ -273,7 +270,7 @@ def widened(
 
 
 def _run(model: nn.Module, args: Any, kwargs: Any) -> list[tuple[str, Tensor]]:
-    with _restored(model, copy_floats=True), _seeded(), torch.inference_mode(), _Settled():
+    with restored(model, copy_floats=True), _seeded(), torch.inference_mode(), _Settled():
         model.eval()
         outputs = model(*args, **kwargs)
     return [(path, t.detach().clone()) for path, t in tensors_in(outputs)]
@@ -328,7 +325,7 @@ class _Settled(TorchDispatchMode):
         return func(*args, **kwargs)
 
 
-class _Silencer(_Recorder):
+class _Silencer(Recorder):
     """Runs every operator for real and silences removed units in what comes out."""
 
     def __init__(self, analysis: Analysis, masks: Mapping[Dim, Tensor]) -> None:
@@ -352,10 +349,10 @@ class _Silencer(_Recorder):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         args, kwargs = _settled(func, args, kwargs or {})
-        seen = _map((args, kwargs), self.value)
+        seen = map_tensors((args, kwargs), self.value)
         name = operator_name(func)
         mutated = name.endswith("_") and not name.endswith("__")
-        real, options = _map((args, kwargs), lambda t: self.silent.get(id(t), t))
+        real, options = map_tensors((args, kwargs), lambda t: self.silent.get(id(t), t))
         if func is aten.scaled_dot_product_attention.default and options.get("scale") is None:
             options["scale"] = real[0].shape[-1] ** -0.5
         out = func(*real, **options)

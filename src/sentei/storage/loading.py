@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from sentei.graph.blueprint import is_config
-from sentei.graph.capture import _INTERNAL, _is_config, unwrap
+from sentei.graph.capture import unwrap
+from sentei.graph.capture.settings import INTERNAL, holds_settings
 from sentei.graph.errors import PruneError
 from sentei.graph.history import history
 from sentei.graph.layers.change import all_or_nothing, put_in, submodule, take_out
@@ -390,14 +391,14 @@ def _check_edit(edit: Edit, states: dict[str, dict[str, Any]]) -> None:
     if edit.module not in states:
         raise PruneError(f"the recipe edits {where}, but the model has no module of that name")
     value: Any = states[edit.module]
-    if edit.path[0] in _INTERNAL:
+    if edit.path[0] in INTERNAL:
         raise PruneError(f"the recipe edits {where}, which belongs to torch")
     for step in edit.path:
         if isinstance(value, (nn.Module, Tensor)):
             raise PruneError(f"the recipe edits {where}, past a {type(value).__name__}")
         if type(value) in (list, dict) or isinstance(value, tuple):
             inside = value
-        elif _is_config(value):
+        elif holds_settings(value):
             inside = vars(value)
         else:
             raise PruneError(f"the recipe edits {where}, which leads through a {_kind(value)}")

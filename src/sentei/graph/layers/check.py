@@ -13,13 +13,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sentei.graph.capture import (
-    _adopt_stand_ins,
-    _module_stack,
-    _restored,
-    capture,
-    tensors_in,
-)
+from sentei.graph.capture import capture, tensors_in
+from sentei.graph.capture.around import module_stack, restored
+from sentei.graph.capture.planting import adopt_stand_ins
 from sentei.graph.errors import PruneError, VerificationError
 from sentei.graph.layers.found import Layer
 from sentei.graph.layers.watch import Arguments, Call, Seen, tensors
@@ -125,14 +121,14 @@ def _silence(model: nn.Module, layer: Layer, seen: Seen, call: Arguments) -> Ref
     args, kwargs = call
     plain = _run(model, args, kwargs)
     with ExitStack() as stack:
-        stack.enter_context(_restored(model, copy_floats=True))
+        stack.enter_context(restored(model, copy_floats=True))
         stack.enter_context(_seeded())
         model.eval()
-        _adopt_stand_ins(model.modules())
+        adopt_stand_ins(model.modules())
         stack.enter_context(torch.inference_mode())
         zeroing = _Zeroing(seen.tape.nodes, layer._zeros if layer.exact else ())
         if layer.exact:
-            stack.enter_context(_module_stack(model, zeroing))
+            stack.enter_context(module_stack(model, zeroing))
             stack.enter_context(zeroing)
         else:
             handle = _passed_by(model.get_submodule(layer.name), seen.only_call(layer.name))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sentei.graph.capture import _INTERNAL
+from sentei.graph.capture.settings import INTERNAL
 from sentei.graph.errors import PruneError
 
 __all__ = ["Plain", "build", "describe"]
@@ -182,5 +182,5 @@ def _facts(module: nn.Module) -> Mapping[str, Any]:
     return {
         key: value
         for key, value in vars(module).items()
-        if key not in _INTERNAL and not key.startswith("_sentei") and key != "training"
+        if key not in INTERNAL and not key.startswith("_sentei") and key != "training"
     }

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules import module as hooks
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from sentei.graph.capture import _Recorder, capture, tensors_in
+from sentei.graph.capture import capture, tensors_in
+from sentei.graph.capture.recorder import Recorder
 from sentei.graph.tape import Tape, Value, flatten
 
 Arguments = tuple[tuple[Any, ...], Mapping[str, Any]]
@@ -80,11 +81,11 @@ def watch(model: nn.Module, call: Arguments) -> Seen:
     calls: dict[str, list[Call]] = {}
     open_: list[tuple[int, int]] = []
 
-    def recorder() -> _Recorder | None:
+    def recorder() -> Recorder | None:
         modes = _get_current_dispatch_mode_stack()
-        return next((m for m in reversed(modes) if isinstance(m, _Recorder)), None)
+        return next((m for m in reversed(modes) if isinstance(m, Recorder)), None)
 
-    def values(tree: Any, now: _Recorder) -> list[Value]:
+    def values(tree: Any, now: Recorder) -> list[Value]:
         return [now.value(t) for t in tensors(tree)]
 
     def enter(module: nn.Module, args: Any) -> None:
