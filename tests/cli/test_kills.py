@@ -82,6 +82,7 @@ def test_killed_at_every_write(tmp_path, monkeypatch, asked, step):
         # With the options, for the run may have been killed before it wrote them down.
         sentei(*asked(tmp_path, out), "--resume")
         assert same(weights(out), wanted), f"killed at write {n} of {writes}"
+        assert (out / "report.html").is_file() and not (out / "work").exists(), n
 
 
 def test_a_full_disk_is_one_line_and_costs_nothing(tmp_path, monkeypatch):

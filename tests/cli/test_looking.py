@@ -10,7 +10,7 @@ import pytest
 from typer.main import get_command
 
 from sentei.cli.app import app
-from tests.cli.helpers import process, sentei, user_file, widest
+from tests.cli.helpers import error, process, sentei, user_file, widest
 
 COMMANDS = ("prune", "plan", "stream", "inspect", "sensitivity", "verify", "report", "export",
             "compare", "methods", "doctor")  # fmt: skip
@@ -108,3 +108,17 @@ def test_the_commands_of_the_readme_are_commands():
     for line in lines:
         _, name, *rest = shlex.split(line)
         known[name].make_context(name, rest)  # raises where an option is unknown
+
+
+def test_an_input_may_be_tokens(tmp_path):
+    (tmp_path / "lm.py").write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 16), nn.Linear(16, 9))\n"
+    )
+    model = f"{tmp_path}/lm.py:net"
+    assert "1x16:int64 for tokens" in error("inspect", model, "--input", "1x4")
+    found = json.loads(sentei("inspect", model, "--input", "1x4:int64", "--json"))
+    assert found
+    for text in ("1x4:in64", "1x4:nn", "4y4"):
+        assert "such as 1x16:int64; got" in error("inspect", model, "--input", text)

@@ -275,6 +275,9 @@ def test_options_of_a_file_and_of_the_command_line(home):
         yaml.safe_dump({"model": f"{home}/mine.py:net", "input": "1x6", "target": {"macs": 0.5}})
     )
     sentei("prune", "--config", file, "-t", "params=60%", "-o", home / "yaml", "--seed", "3")
+    with file.open("a") as more:
+        more.write("epochs: 3\n")  # which is of no matter to a plan
+    assert "parameters" in sentei("plan", "--config", file)
     config = yaml.safe_load((home / "yaml" / "config.yaml").read_text())
     assert config["target"] == {"params": 0.6} and config["seed"] == 3
     assert config["device"] != "auto" and config["threads"] >= 1

@@ -140,7 +140,10 @@ class Run:
         return Run(Path(told["folder"]), Config.of(told["config"]), told["stages"], None)
 
     def __enter__(self) -> Run:
-        (self.folder / WORK).mkdir(exist_ok=True)
+        if "done" in self:
+            self._clear()  # a kill may have come between that word and this
+        else:
+            (self.folder / WORK).mkdir(exist_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -192,11 +195,18 @@ class Run:
             else:
                 path.unlink(missing_ok=True)
 
-    def finish(self, result: Facts) -> None:
-        """Write the figures, then clear the work away."""
+    def conclude(self, result: Facts) -> None:
+        """Write the figures."""
         write_file(self.folder / RESULT, json.dumps(result, indent=1) + "\n")
+
+    def finish(self) -> None:
+        """All is there: clear the work away."""
         self.record("done", {})
-        shutil.rmtree(self.folder / WORK, ignore_errors=True)
+        self._clear()
+
+    def _clear(self) -> None:
+        if self.team.main:
+            shutil.rmtree(self.folder / WORK, ignore_errors=True)
 
     def _write(self) -> None:
         if not self.team.main:

@@ -142,10 +142,24 @@ def device_of(text: str) -> torch.device:
 
 
 def _shaped(text: str) -> Tensor:
-    if not re.fullmatch(r"[0-9]+([x,][0-9]+)*", text):
-        raise PruneError(f"--input wants a shape such as 1x3x32x32; got {text!r}")
-    shape = [int(n) for n in re.split("[x,]", text)]
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    """Inputs of a shape, and of a dtype where one is given; whole numbers are 0 and 1, which are
+    tokens of any vocabulary.
+
+    >>> _shaped("2x3").shape, _shaped("1x4:int64").dtype
+    (torch.Size([2, 3]), torch.int64)
+    """
+    sizes, colon, kind = text.partition(":")
+    dtype = getattr(torch, kind, None) if colon else torch.float32
+    if not re.fullmatch(r"[0-9]+([x,][0-9]+)*", sizes) or not isinstance(dtype, torch.dtype):
+        raise PruneError(
+            "--input wants a shape such as 1x3x32x32, or a shape and a dtype such as 1x16:int64; "
+            f"got {text!r}"
+        )
+    shape = [int(n) for n in re.split("[x,]", sizes)]
+    draw = torch.Generator().manual_seed(0)
+    if dtype.is_floating_point:
+        return torch.randn(shape, generator=draw).to(dtype)
+    return torch.randint(2, shape, generator=draw).to(dtype)
 
 
 def _wanted(config: Config, source: Source, model: nn.Module, example: Any) -> Wanted:
@@ -200,7 +214,9 @@ def _check_fit(opened: Opened) -> tuple[str, ...]:
     except Exception as error:  # whatever a model objects to
         reason = re.sub(r"\s+", " ", str(error))[:200]
         origin = "the data's example" if opened.data is not None else "its example inputs"
-        hint = "; --input 1x3x32x32 gives another shape" if opened.data is None else ""
+        hint = "; --input gives others: 1x3x32x32, or 1x16:int64 for tokens"
+        if opened.data is not None:
+            hint = ""
         if opened.data is not None and isinstance(opened.example, Tensor):
             hint = "; --image-size N may fit them" if opened.example.dim() == 4 else ""
             if hint and opened.source.kind == "timm":

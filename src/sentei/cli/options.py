@@ -60,7 +60,8 @@ OPTIONS: dict[str, Any] = {
     "input": Annotated[
         str | None,
         option("--input", metavar="SHAPE", panel=WHAT,
-               help="Shape of an input where neither model nor data say, such as 1x3x32x32."),
+               help="Shape of an input where neither model nor data say, such as 1x3x32x32; of "
+               "tokens, 1x16:int64."),
     ],
     "trust": Trust,
     "data": Annotated[

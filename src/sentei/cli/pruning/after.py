@@ -106,8 +106,10 @@ def finish(work: Work) -> Facts:
 
     def do() -> Facts:
         result = result_of(work.run, work.opened)
-        work.run.finish(result)
-        work.report.line("report", str(write_page(work.run.folder)))
+        work.run.conclude(result)
+        page = write_page(work.run.folder)
+        work.run.finish()
+        work.report.line("report", str(page))
         return result
 
     return work.team.lead(do)

@@ -13,7 +13,7 @@ from sentei.graph.errors import PruneError, closest
 from sentei.methods import by_name
 from sentei.recovery.train import OPTIMIZERS, SCHEDULES
 
-__all__ = ["check"]
+__all__ = ["check", "check_data"]
 
 # Structures that say themselves how much goes, or may.
 _FIXED = ("n:m", "block")
@@ -39,12 +39,20 @@ def check(config: Config) -> None:
     """
     _known("optimizer", config.optimizer, OPTIMIZERS)
     _known("schedule", config.schedule, SCHEDULES)
-    if config.data is None and (idle := _given(config, _BY_DATA)):
-        raise PruneError(f"{idle} needs data: give --data, such as --data digits")
     if config.method is not None:
         _check_method(config)
     else:
         _check_criterion(config)
+
+
+def check_data(config: Config) -> None:
+    """Whether data is given where an option would have no effect without.
+
+    Raises:
+        PruneError: it is not; says which option wants it.
+    """
+    if config.data is None and (idle := _given(config, _BY_DATA)):
+        raise PruneError(f"{idle} needs data: give --data, such as --data digits")
 
 
 def _check_method(config: Config) -> None:

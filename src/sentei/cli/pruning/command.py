@@ -13,7 +13,7 @@ from sentei.cli.opened import device_of, open_all
 from sentei.cli.pruning.after import finish, save, take_time, verify
 from sentei.cli.pruning.before import introduce, rehearse, start
 from sentei.cli.pruning.by_method import prune_by_method
-from sentei.cli.pruning.checks import check
+from sentei.cli.pruning.checks import check, check_data
 from sentei.cli.pruning.evaluating import evaluate_as
 from sentei.cli.pruning.rounds import prune_in_rounds
 from sentei.cli.pruning.telling import Quiet
@@ -50,6 +50,7 @@ def prune(
         raise PruneError("which model? Give MODEL, or --config")
     if config is not None:
         check(config)
+        check_data(config)
     resolved = None if config is None else _resolved(config)
     with team_of(resolved or Run.configuration(out)) as team:
         if report is None or not team.main:
