@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -2319,3 +2320,106 @@ class AxisJuggler(nn.Module):
         x = torch.tanh(self.b(x.flatten(-2)))
         x = x.unflatten(-1, (2, 11)).movedim(-1, 1)
         return self.head(self.c(x.flatten(2)).swapaxes(1, 2).amax(1))
+
+
+@plain(x(4, 6))
+class HamiltonianNet(nn.Module):
+    """Answers with the gradient of an energy, taken inside the forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.inside, self.middle = nn.Linear(6, 17), nn.Linear(17, 14)
+        self.energy = nn.Linear(14, 1)
+
+    def forward(self, x):
+        with torch.enable_grad():
+            x = x.detach().clone().requires_grad_()
+            energy = self.energy(torch.tanh(self.middle(torch.sin(self.inside(x)))))
+            (slope,) = torch.autograd.grad(energy.sum(), x, create_graph=True)
+        moved, pushed = slope.chunk(2, dim=-1)
+        return torch.cat([pushed, -moved], dim=-1), energy
+
+
+def shares(width: int, heads: int) -> int:
+    return int(width / heads)
+
+
+@plain(x(2, 7, 10))
+class ConvertedWidths(nn.Module):
+    """Widths become floats and whole numbers again, in methods, free functions and NumPy."""
+
+    def __init__(self):
+        super().__init__()
+        self.heads, self.share = 3, 0.5
+        self.up, self.down = nn.Linear(10, 34), nn.Linear(17, 21)
+        self.query, self.key, self.head = nn.Linear(21, 21), nn.Linear(21, 21), nn.Linear(21, 4)
+
+    def forward(self, x):
+        u = self.up(x)
+        half = int(u.shape[-1] * self.share)
+        x = self.down(u[..., :half] * torch.sigmoid(u[..., half:]))
+        shape = (*x.shape[:2], self.heads, shares(x.shape[-1], self.heads))
+        q, k, v = (y.reshape(shape).transpose(1, 2) for y in (self.query(x), self.key(x), x))
+        weights = (q @ k.mT / np.sqrt(float(q.shape[-1]))).softmax(-1)
+        y = (weights @ v).transpose(1, 2)
+        y = y.reshape(-1, int(np.prod(y.shape[2:])))
+        return self.head(F.elu(y)).view(x.shape[0], -1, 4)
+
+
+@plain(x(5, 6))
+class HyperNetwork(nn.Module):
+    """One network makes the weights of another from a learned code."""
+
+    def __init__(self):
+        super().__init__()
+        self.width, self.code = 11, nn.Parameter(torch.randn(5))
+        self.trunk, self.first = nn.Linear(5, 13), nn.Linear(13, 6 * 11)
+        self.bias, self.second = nn.Linear(13, 11), nn.Linear(13, 11 * 4)
+
+    def forward(self, x):
+        t = torch.tanh(self.trunk(self.code))
+        x = torch.relu(F.linear(x, self.first(t).view(self.width, 6), self.bias(t)))
+        return F.linear(x, self.second(t).view(4, self.width))
+
+
+class SplineLinear(nn.Module):
+    """A learned function on every edge: B-splines on a grid of knots, beside a plain layer."""
+
+    def __init__(self, inputs: int, outputs: int, cells: int = 5, order: int = 3):
+        super().__init__()
+        self.inputs, self.outputs, self.order = inputs, outputs, order
+        knots = torch.arange(-order, cells + order + 1) * (2 / cells) - 1
+        self.register_buffer("grid", knots.expand(inputs, -1).contiguous())
+        self.base = nn.Parameter(torch.randn(outputs, inputs))
+        self.spline = nn.Parameter(torch.randn(outputs, inputs, cells + order) * 0.3)
+        self.scale = nn.Parameter(torch.randn(outputs, inputs))
+
+    def bases(self, x):
+        x, grid = x.unsqueeze(-1), self.grid
+        basis = ((x >= grid[:, :-1]) & (x < grid[:, 1:])).to(x.dtype)
+        for k in range(1, self.order + 1):
+            left = (x - grid[:, : -(k + 1)]) / (grid[:, k:-1] - grid[:, : -(k + 1)])
+            right = (grid[:, k + 1 :] - x) / (grid[:, k + 1 :] - grid[:, 1:-k])
+            basis = left * basis[:, :, :-1] + right * basis[:, :, 1:]
+        return basis
+
+    def forward(self, x):
+        weight = (self.spline * self.scale.unsqueeze(-1)).view(self.outputs, -1)
+        curved = F.linear(self.bases(x).view(x.size(0), -1), weight)
+        return F.linear(F.silu(x), self.base) + curved
+
+
+@plain(x(7, 6))
+class SplineNetwork(nn.Module):
+    """Kolmogorov-Arnold layers; noise that only training adds."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([SplineLinear(6, 13), SplineLinear(13, 9), SplineLinear(9, 4)])
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+            if self.training:
+                x = x + 0.01 * torch.randn_like(x)
+        return x

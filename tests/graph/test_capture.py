@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import random
 import types
@@ -1073,23 +1074,59 @@ def test_the_end_of_a_slice_is_not_taken_for_its_dimension() -> None:
 class Force(nn.Module):
     """Answers with the gradient of what it computes, as force fields do."""
 
-    def __init__(self) -> None:
+    def __init__(self, norm: bool = False) -> None:
         super().__init__()
-        self.energy = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+        self.embed, self.inside = nn.Linear(3, 12), nn.Linear(12, 10)
+        self.norm = nn.LayerNorm(10) if norm else nn.Identity()
+        self.energy, self.weigh = nn.Linear(10, 1), nn.Linear(12, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(self.energy(x).sum(), x)
-        return slope
+            x = x.detach().clone().requires_grad_()
+            hidden = self.embed(x).tanh()
+            energy = self.energy(self.norm(self.inside(hidden).sin())).sum()
+            force, pull = torch.autograd.grad(energy, (x, hidden), create_graph=True)
+        return energy, self.weigh(pull) - force.sum(-1, keepdim=True)
 
 
-def test_a_forward_that_differentiates_is_refused_in_so_many_words() -> None:
-    model, x = Force(), torch.randn(4, 3)
-    with pytest.raises(PruneError, match=r"the forward calls torch\.autograd\.grad"):
-        analyze(model, x)
-    sentei.prune(model.energy, x, target=sentei.Target(width=0.5))
-    assert model(x).shape == (4, 3) and model.energy[0].out_features == 4
+def test_gradients_taken_in_the_forward_are_those_of_the_silenced_original() -> None:
+    torch.manual_seed(0)
+    model, x = Force().double(), torch.randn(4, 3, dtype=torch.float64)
+    reference = copy.deepcopy(model)
+    result = sentei.prune(model, x, target=sentei.Target(width=0.5))
+    assert result.verification.passed and result.verification.conclusive
+    assert (model.embed.out_features, model.inside.out_features) == (6, 5)
+    with torch.no_grad():
+        for name, layer in {"embed": reference.embed, "inside": reference.inside}.items():
+            gone = [u for u in range(layer.out_features) if u not in result.keep[name].tolist()]
+            layer.weight[gone], layer.bias[gone] = 0, 0
+            (reference.inside if name == "embed" else reference.energy).weight[:, gone] = 0
+            if name == "embed":
+                reference.weigh.weight[:, gone] = 0
+    y = torch.randn(7, 3, dtype=torch.float64)
+    for mine, theirs in zip(model(y), reference(y), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    model.train()(x)[1].sum().backward()
+
+
+def test_a_gradient_of_a_statistic_pins_what_it_is_taken_over() -> None:
+    model, x = Force(norm=True).double(), torch.randn(4, 3, dtype=torch.float64)
+    groups = analyze(model, x)
+    assert list(groups) == ["embed"]
+    assert "a gradient is taken" in (groups.pinned["inside"].pinned or "")
+
+
+class Backward(Force):
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.detach().clone().requires_grad_()
+        self.energy(self.inside(self.embed(x))).sum().backward()
+        assert x.grad is not None
+        return x.grad
+
+
+def test_a_forward_that_goes_backward_is_refused_in_so_many_words() -> None:
+    with pytest.raises(PruneError, match="the forward calls backward"):
+        analyze(Backward(), torch.randn(4, 3))
 
 
 class Mapped(nn.Module):

@@ -72,6 +72,20 @@ class Analysis:
         while pinned:
             self.solution = solve(self.facts, self.axes, self.attributes, relevant, self.sizes)
             self.folds, pinned = folds(self)
+            pinned = (self.differentiates and self._pin_normalised()) or pinned
+
+    @property
+    def differentiates(self) -> bool:
+        """Does the code take gradients of what it computes?"""
+        return any(tape.differentiates for tape in self.tapes)
+
+    def _pin_normalised(self) -> bool:
+        """With gradients the reference is the original whose parameters are silenced, so that no
+        statistic could be taken over the kept units only."""
+        found = [dim for dim in self.free_dims() if "normalised" in dim.facts]
+        for dim in found:
+            dim.pinned = "a gradient is taken of a statistic over it"
+        return bool(found)
 
     def compensation(self, kept: Callable[[Dim], int]) -> dict[str, list[tuple[int, Tensor]]]:
         """Factors for parameters that keep the function exact where the code divides by a width."""

@@ -56,9 +56,7 @@ def perturbed(model: nn.Module, attempt: int) -> dict[str, Tensor]:
 
 
 @contextmanager
-def substituted(
-    parameters: Mapping[str, nn.Parameter], weights: Mapping[str, Tensor]
-) -> Iterator[None]:
+def substituted(parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Iterator[None]:
     """Inside, the parameters named have these values.
 
     >>> layer = nn.Linear(1, 1, bias=False)

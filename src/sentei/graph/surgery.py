@@ -226,10 +226,10 @@ def _remove(
         if report.passed and (detour is None or report.conclusive):
             transaction.commit()
             return replace(surgery, verification=report)
-        small = None if report.passed else widened(model, call)
+        small = None if report.passed else widened(model, call, analysis.differentiates)
     # The model is as before. Where rounding decides (which box, which expert comes first), two
     # networks that compute the same differ in their own precision: the judge is float64.
-    wide = widened(model, call) if small is not None else None
+    wide = widened(model, call, analysis.differentiates) if small is not None else None
     if small is not None and wide is not None:
         reference = silenced_outputs(wide[0], analysis, masks, wide[1])
         if reference is not None:

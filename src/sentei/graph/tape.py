@@ -112,6 +112,7 @@ class Tape:
     transient: names of the buffers that a state dict does not hold.
     any_mode: the other mode, of training or not, would run the same operators on the same tensors.
     random: which operators run was drawn by lot, so that another pass may run others.
+    differentiates: the code takes a gradient of what it computes.
     sizes: attributes of stock modules that are the size of a tensor by definition, with its name
         and dimension.
     """
@@ -124,6 +125,7 @@ class Tape:
     abstract: bool = True
     any_mode: bool = False
     random: bool = False
+    differentiates: bool = False
     comparisons: list[tuple[Any, Any]] = field(default_factory=list)
     transient: frozenset[str] = frozenset()
     sizes: dict[AttributeKey, tuple[str, int]] = field(default_factory=dict)

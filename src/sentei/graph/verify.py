@@ -51,12 +51,14 @@ class Reference:
     moved: whether silencing changed anything at all (otherwise the comparison shows nothing).
     weights: parameters that had other values than the model's own.
     second: another reference, with other weights, where the model's own hide the removed units.
+    gradients: the code takes gradients, so that it does not run in inference mode.
     """
 
     outputs: list[tuple[str, Tensor]]
     moved: bool
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     second: Reference | None = None
+    gradients: bool = False
 
     @property
     def tells(self) -> bool:
@@ -131,9 +133,17 @@ def _silenced(
     call: tuple[tuple[Any, ...], Mapping[str, Any]],
 ) -> Reference:
     args, kwargs = call
-    plain = _run(model, args, kwargs)
+    plain = _run(model, args, kwargs, analysis.differentiates)
     silencer = _Silencer(analysis, masks)
     silencer.adopt_model(model)
+    if analysis.differentiates:
+        # Operators of a backward pass have no rules. Where no statistic is taken over removed
+        # units (see `Analysis.resolve`), silencing all that belongs to them silences them.
+        tensors = {id(t): t for _, t in named_tensors(model).values()}
+        own = {str(key): tensors[key] for key in silencer.silent}
+        with substituted(own, {str(key): t for key, t in silencer.silent.items()}):
+            found = _run(model, args, kwargs, gradients=True)
+        return Reference(found, outputs_differ(plain, found), gradients=True)
     for path, tensor in tensors_in((args, dict(kwargs))):
         silencer.adopt(tensor, "input", path)
     with restored(model, copy_floats=True), _seeded():
@@ -190,7 +200,7 @@ def _compare(
     call: tuple[tuple[Any, ...], Mapping[str, Any]],
     tolerance: float | None,
 ) -> Verification:
-    outputs = _run(model, *call)
+    outputs = _run(model, *call, reference.gradients)
     if len(outputs) != len(reference.outputs):
         raise PruneError(
             f"the pruned model returns {len(outputs)} tensors, "
@@ -255,7 +265,7 @@ def doubled(tree: Any) -> Any:
 
 
 def widened(
-    model: nn.Module, call: tuple[tuple[Any, ...], Mapping[str, Any]]
+    model: nn.Module, call: tuple[tuple[Any, ...], Mapping[str, Any]], gradients: bool = False
 ) -> tuple[nn.Module, tuple[tuple[Any, ...], Mapping[str, Any]]] | None:
     """A copy of a model in float64 with its example inputs; None where its code does not run so."""
     if all(p.dtype is torch.float64 for p in model.parameters()):
@@ -263,14 +273,17 @@ def widened(
     try:
         wide = copy.deepcopy(model).double()
         args, kwargs = doubled(call[0]), doubled(dict(call[1]))
-        _run(wide, args, kwargs)
+        _run(wide, args, kwargs, gradients)
     except Exception:  # casts of its own, or a part that cannot be copied
         return None
     return wide, (args, kwargs)
 
 
-def _run(model: nn.Module, args: Any, kwargs: Any) -> list[tuple[str, Tensor]]:
-    with restored(model, copy_floats=True), _seeded(), torch.inference_mode(), _Settled():
+def _run(
+    model: nn.Module, args: Any, kwargs: Any, gradients: bool = False
+) -> list[tuple[str, Tensor]]:
+    mode = torch.enable_grad() if gradients else torch.inference_mode()
+    with restored(model, copy_floats=True), _seeded(), mode, _Settled():
         model.eval()
         outputs = model(*args, **kwargs)
     return [(path, t.detach().clone()) for path, t in tensors_in(outputs)]

@@ -30,11 +30,7 @@ class Provenance(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func in _DIFFERENTIATE and not any(map(_is_wrapped, flatten(args))):
-            raise PruneError(
-                f"the forward calls {func.__module__}.{func.__name__}, and no gradient can be "
-                "taken of a pass that is written down. Prune the part of the model that it "
-                "differentiates by itself, and put it back"
-            )
+            return self._gradient(func, args, kwargs)
         kind = _ASKED.get(func)
         if kind is not None:
             answer = self._answer(kind, args, kwargs)
@@ -56,6 +52,20 @@ class Provenance(TorchFunctionMode):
             if type(given) in _KNOWING:
                 self.recorder.value(out).expr = given.expr
         return out
+
+    def _gradient(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A gradient has the axes of what it is taken for. Its values cannot be known: a pass that
+        is written down has none to differentiate."""
+        if func is not torch.autograd.grad or kwargs.get("is_grads_batched"):
+            raise PruneError(
+                f"the forward calls {func.__name__} of {func.__module__}, which is not followed "
+                "(torch.autograd.grad is). Prune the part of the model that it differentiates by "
+                "itself, and put it back"
+            )
+        self.recorder.tape.differentiates = True
+        inputs = args[1] if len(args) > 1 else kwargs["inputs"]
+        inputs = (inputs,) if isinstance(inputs, Tensor) else inputs
+        return tuple([torch.zeros_like(x) for x in inputs])
 
     def _answer(self, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What is known of a tensor without asking it; NotImplemented for all else."""
