@@ -57,7 +57,7 @@ def test_nowhere_faster_is_said():
     assert "Zeros run no faster on this machine" in report.verdict
     assert "CSR pays at none of 0.01 to 0.5" in report.verdict
     assert "to run faster, remove whole units" in report.verdict
-    assert "1 weights with zeros belong to other layers than linear" in report.verdict
+    assert "1 tensor with zeros belongs to other layers than linear" in report.verdict
 
 
 def test_where_it_would_pay():

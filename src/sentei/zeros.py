@@ -114,12 +114,17 @@ class ZerosReport:
                 f"{_DENSITIES[-1]:g}."
             )
         if self.unsupported:
+            count = len(self.unsupported)
+            belong = "tensor with zeros belongs" if count == 1 else "tensors with zeros belong"
             parts.append(
-                f"{len(self.unsupported)} weights with zeros belong to other layers than linear "
-                "ones; PyTorch has no kernel that skips them."
+                f"{count} {belong} to other layers than linear ones; PyTorch has no kernel that "
+                "skips them."
             )
         if not self.faster:
-            parts.append("They make the file smaller; to run faster, remove whole units.")
+            parts.append(
+                "A file holds zeros as it does other numbers, until it is compressed; to run "
+                "faster, remove whole units."
+            )
         return " ".join(parts)
 
     def __str__(self) -> str:

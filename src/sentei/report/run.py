@@ -61,22 +61,34 @@ def _(text: Any) -> str:
 def short(number: float) -> str:
     """A number that can be read at a glance.
 
-    >>> short(11689512), short(640), short(1.5e9)
-    ('11.7 M', '640', '1.5 G')
+    >>> short(11689512), short(640), short(9452), short(1.5e9), short(999_700)
+    ('11.7 M', '640', '9,452', '1.5 G', '1 M')
     """
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+    # From where three digits round up to a thousand of the smaller unit.
+    for limit, scale, unit in ((999.5e6, 1e9, "G"), (999.5e3, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(number) >= limit:
-            scale = 1e3 if unit == "k" else limit
             return f"{number / scale:.3g} {unit}"
     return f"{number:,.0f}"
 
 
+def size(number: float) -> str:
+    """
+    >>> size(9452), size(44_700_000)
+    ('9,452 B', '44.7 MB')
+    """
+    text = short(number)
+    return f"{text}B" if text[-1].isalpha() else f"{text} B"
+
+
 def seconds(value: float) -> str:
     """
-    >>> seconds(0.00321)
-    '3.21 ms'
+    >>> seconds(0.00321), seconds(0.0000233), seconds(0.9999), seconds(2)
+    ('3.21 ms', '23.3 µs', '1 s', '2 s')
     """
-    return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
+    for limit, scale, unit in ((0.9995, 1.0, "s"), (0.9995e-3, 1e-3, "ms")):
+        if value >= limit:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value / 1e-6:.3g} µs"
 
 
 def _share(after: float, before: float) -> str:
@@ -117,7 +129,7 @@ def _headline(result: Facts) -> str:
         )  # fmt: skip
     if "bytes" in before:
         cards.append(
-            ("stored", f"{short(before['bytes'])}B", f"{short(after['bytes'])}B",
+            ("stored", size(before["bytes"]), size(after["bytes"]),
              _share(after["bytes"], before["bytes"]))
         )  # fmt: skip
     masks = result.get("masks")
@@ -182,6 +194,8 @@ def _amount(name: str, value: Any) -> str:
         return "–"
     if name == "width":
         return f"{100 * value:.1f} %"
+    if name in ("memory", "bytes"):
+        return size(value)
     return seconds(value) if name == "latency" else short(value)
 
 
