@@ -229,3 +229,20 @@ def test_other_models_are_uniform_without_a_configuration():
     assert not huggingface.configured(net)
     prune(net, torch.zeros(1, 4), target=Target(params=0.6), uniform=True)
     assert net[0].out_features == net[2].out_features < 8
+
+
+def test_of_a_ratio_only_whole_numbers_are_planned_for():
+    """Inner widths are `mlp_ratio * hidden_size`: a quarter goes, or a half, nothing between."""
+    torch.manual_seed(0)
+    config = transformers.Dinov2Config(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, image_size=28, patch_size=14,
+    )  # fmt: skip
+    model = randomise(transformers.Dinov2Model(config)).eval()
+    x = torch.randn(2, 3, 28, 28)
+    found, said = moves(model, {"pixel_values": x})
+    assert "mlp_ratio" in said
+    inner = next(g for g in found.groups.values() if g.size == 4 * 32)
+    assert inner.step == 32
+    result = prune(model, x, target=Target(params=0.9), uniform=True)
+    assert model.config.mlp_ratio in (1, 2, 3) and result.verification.passed
+    assert result.plan.widths[inner.name] == 32 * model.config.mlp_ratio

@@ -575,6 +575,11 @@ class _Search:
             said = " and ".join(_spelled(path) for path in fields)
             for other in members[1:]:
                 facts.ties.append((members[0].dim, other.dim, f"{self.name} states them by {said}"))
+            # A field is a whole number: of a ratio of 4 there are four to choose from.
+            for path in fields:
+                value = get_field(self.base, path)
+                for group in members:
+                    facts.aligned.append((group.dim, group.size // gcd(group.size, value)))
             moves.append(Move(fields, tuple(g.name for g in members)))
         stated = frozenset(i for _, atoms in chosen for i in atoms)
         for i, atom in enumerate(self.atoms):
