@@ -6,12 +6,14 @@ class that differs from its own in that number only. The class keeps its name; i
 pickles are made from the model's own class; and calling it builds the model as it was written. Its
 changed methods have no source, as that would tell the old number: TorchScript refuses them.
 
-Only numbers in methods of the model's own modules follow, and those that these methods find under a
-name of their file (`WIDTH = 64`). Those in free functions, in what a decorator hides, in scripted
-and generated modules, and in torch's own code stay.
+Numbers follow in methods of the model's own modules, static ones too, those that these methods find
+under a name of their file (`WIDTH = 64`), and those in a function without a name that a module
+holds (`Lambda(lambda x: x.view(-1, 400))`), of which the module then holds another. Those in free
+functions, in what a decorator hides, in scripted and generated modules, and in torch's own code
+stay.
 
-Where a number is: ("forward()", 400, 0): the method, what is written there, and the how-manieth of
-its kind in that code it is.
+Where a number is: ("forward()", 400, 0): the method or attribute, what is written there, and the
+how-manieth of its kind in that code it is.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from torch import nn
 __all__ = ["is_literal", "originally", "planted", "read_literal", "write_literal", "written"]
 
 _NUMBERS = "_sentei_numbers"
+_CHANGED = "<numbers changed by Sentei>"
 Swap = Callable[[int, int], int]  # (which, what is there) -> what is to be there
 
 
@@ -58,23 +61,33 @@ def planted(
     if isinstance(module, torch.jit.ScriptModule) or _made_its_own_way(originally(kind)):
         return {}
     made: dict[str, Any] = {}
+
+    def swap(name: str, first: list[int]) -> Swap:
+        def new(which: int, there: int) -> int:
+            if there not in wanted:
+                return there
+            what = first[which]
+            return make((f"{name}()", what, first[:which].count(what)), there)
+
+        return new
+
     for name in dict.fromkeys(n for k in _own(originally(kind)) for n in vars(k)):
         if name == "__init__":
             continue
         now = _method(kind, name)
         if now is None or name in vars(module) or wanted.isdisjoint(written(kind, name)):
             continue
-        first = written(originally(kind), name)
-
-        def swap(which: int, there: int, name: str = name, first: Any = first) -> int:
-            if there not in wanted:
-                return there
-            what = first[which]
-            return make((f"{name}()", what, first[:which].count(what)), there)
-
-        function = _other(now, swap)
+        function = _other(now, swap(name, written(originally(kind), name)))
         if function is not None:
-            made[name] = types.MethodType(function, module)
+            alone = _is_static(kind, name)
+            made[name] = function if alone else types.MethodType(function, module)
+    for name in vars(module):
+        held = _held(module, name)
+        if held is None or wanted.isdisjoint(_numbers(held)):
+            continue
+        function = _other(held, swap(name, _numbers(_as_written(held))))
+        if function is not None:
+            made[name] = function
     return made
 
 
@@ -88,14 +101,17 @@ def written(kind: type, name: str) -> list[int]:
     [-1, 400, 100, 300, 1]
     """
     method = _method(kind, name)
+    return _numbers(method) if method is not None else []
+
+
+def _numbers(function: types.FunctionType) -> list[int]:
     found: list[int] = []
 
     def note(which: int, there: int) -> int:
         found.append(there)
         return there
 
-    if method is not None:
-        _other(method, note)
+    _other(function, note)
     return found
 
 
@@ -106,25 +122,37 @@ def read_literal(module: nn.Module, path: tuple[Any, ...]) -> int:
         LookupError: the code has no such number.
     """
     name, which = _place(module, path)
-    return written(type(module), name)[which]
+    held = _held(module, name)
+    return (written(type(module), name) if held is None else _numbers(held))[which]
 
 
 def write_literal(module: nn.Module, path: tuple[Any, ...], value: int) -> None:
-    """Give the module a class with this number in its code.
+    """Give the module a class, or a function to hold, with this number in its code.
 
     Raises:
         LookupError: the code has no such number.
     """
     place = _place(module, path)
+    name, which = place
+    held = _held(module, name)
+    if held is not None:
+        own = {**vars(held).get(_NUMBERS, (held, {}))[1], which: value}
+        new = _other(_as_written(held), _from(own), _CHANGED)
+        if new is None:
+            raise LookupError(f"{name} has no room for so many other numbers")
+        vars(new)[_NUMBERS] = _as_written(held), own
+        vars(module)[name] = new
+        return
     numbers = {**vars(type(module)).get(_NUMBERS, {}), place: value}
     module.__class__ = _with(originally(type(module)), numbers)
 
 
 def _place(module: nn.Module, path: tuple[Any, ...]) -> tuple[str, int]:
     name, what, nth = path[0][:-2], *path[1:]
-    kind = originally(type(module))
+    kind, held = originally(type(module)), _held(module, name)
     theirs = any(name in vars(k) for k in _own(kind)) and not _made_its_own_way(kind)
     first = written(kind, name) if theirs and name != "__init__" else []
+    first = first if held is None else _numbers(_as_written(held))
     places = [i for i, there in enumerate(first) if there == what]
     if not 0 <= nth < len(places):
         raise LookupError(
@@ -169,9 +197,10 @@ def _with(kind: type, numbers: Mapping[tuple[str, int], int]) -> type:
     for name in {name for name, _ in numbers}:
         own = {which: value for (n, which), value in numbers.items() if n == name}
         method = _method(kind, name)
-        space[name] = method and _other(method, _from(own), "<numbers changed by Sentei>")
-        if space[name] is None:
+        new = method and _other(method, _from(own), _CHANGED)
+        if new is None:
             raise LookupError(f"{kind.__name__}.{name} has no room for so many other numbers")
+        space[name] = staticmethod(new) if _is_static(kind, name) else new
     return type(kind)(kind.__name__, (_Numbered, kind), space)
 
 
@@ -207,8 +236,29 @@ def _own(kind: type) -> Iterator[type]:
 
 
 def _method(kind: type, name: str) -> types.FunctionType | None:
-    found = next((vars(k)[name] for k in kind.__mro__ if name in vars(k)), None)
+    found = _attribute(kind, name)
+    found = found.__func__ if type(found) is staticmethod else found
     return found if type(found) is types.FunctionType else None
+
+
+def _is_static(kind: type, name: str) -> bool:
+    return type(_attribute(kind, name)) is staticmethod
+
+
+def _attribute(kind: type, name: str) -> Any:
+    return next((vars(k)[name] for k in kind.__mro__ if name in vars(k)), None)
+
+
+# -- functions that modules hold ------------------------------------------------------------------
+def _held(module: nn.Module, name: str) -> types.FunctionType | None:
+    """A function in an attribute that no name leads to: copies and pickles find others by name."""
+    found = vars(module).get(name)
+    return found if type(found) is types.FunctionType and "<" in found.__qualname__ else None
+
+
+def _as_written(held: types.FunctionType) -> types.FunctionType:
+    original: types.FunctionType = vars(held).get(_NUMBERS, (held,))[0]
+    return original
 
 
 # -- code -----------------------------------------------------------------------------------------

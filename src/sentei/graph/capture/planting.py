@@ -90,7 +90,9 @@ def plant_literals(
             return Symbol.make(number, ("attribute", key))
 
         for method, made in planted(module, wanted, make).items():
-            vars(module)[method] = types.MethodType(converting(made.__func__), module)
+            bound = isinstance(made, types.MethodType)
+            function = converting(made.__func__ if bound else made)
+            vars(module)[method] = types.MethodType(function, module) if bound else function
     return found
 
 
