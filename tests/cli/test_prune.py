@@ -10,7 +10,7 @@ import yaml
 from safetensors.torch import load_file
 
 import sentei as package
-from sentei.cli.config import Config
+from sentei.cli.config import Config, read_config
 from sentei.cli.folder import read_result
 from sentei.cli.opened import Opened
 from sentei.cli.pruning import features_left, prune
@@ -281,6 +281,28 @@ def test_options_of_a_file_and_of_the_command_line(home):
     config = yaml.safe_load((home / "yaml" / "config.yaml").read_text())
     assert config["target"] == {"params": 0.6} and config["seed"] == 3
     assert config["device"] != "auto" and config["threads"] >= 1
+
+
+def test_a_file_may_say_it_as_the_command_line_does(tmp_path):
+    file = tmp_path / "c.yaml"
+
+    def read(text):
+        file.write_text(f"model: x\n{text}\n")
+        return Config.of(read_config(file))
+
+    for text in ("50%", "0.5", "macs=50%", "{macs: 50%}", '{macs: "0.5"}', "[macs=50%]"):
+        assert read(f"target: {text}").target == {"macs": 0.5}, text
+    assert read("target: {params: 2M, latency: 10ms}").target == {
+        "params": 2_000_000,
+        "latency": "10ms",
+    }
+    assert read("heal: merge,recalibrate").heal == ["merge", "recalibrate"]
+    assert read("protect: layer1.*").protect == ["layer1.*"]
+    assert read("model_options: width=8").model_options == {"width": 8}
+    with pytest.raises(package.PruneError, match=r"--target mcas=50%: no budget 'mcas'"):
+        read("target: mcas=50%")
+    file.write_text("model: x\nmodel_options: 3\n")
+    assert "option model_options" in error("plan", "--config", file)
 
 
 def test_it_is_a_function(home):

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sentei.allocation import Target
 from sentei.graph.errors import PruneError, closest
 
-__all__ = ["Config", "absolute", "key_values", "read_config", "target_of"]
+__all__ = ["Config", "absolute", "as_written", "key_values", "read_config", "target_of"]
 
 _Share = Annotated[float, Field(gt=0, lt=1)]
 _Count = Annotated[int, Field(ge=0)]
@@ -119,7 +119,8 @@ class Config(BaseModel):
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The options in a YAML file, not yet checked.
+    """The options in a YAML file, not yet checked; each as YAML has it or as it is written on the
+    command line.
 
     Raises:
         PruneError: there is no such file, or it is no mapping of options.
@@ -137,7 +138,38 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise PruneError(f"{path}{line}: {getattr(error, 'problem', None) or 'no YAML'}") from None
     if not isinstance(found, Mapping):
         raise PruneError(f"{path} must hold options, such as `model: timm:resnet18`")
-    return dict(found)
+    return {name: as_written(name, value) for name, value in found.items()}
+
+
+def as_written(name: str, value: Any) -> Any:
+    """The value of an option, from the text that the command line takes where it is one.
+
+    >>> as_written("target", "macs=50%,params=2M"), as_written("target", {"macs": "50%"})
+    ({'macs': 0.5, 'params': 2000000}, {'macs': 0.5})
+    >>> as_written("heal", "compensate,recalibrate"), as_written("round_to", "8")
+    (['compensate', 'recalibrate'], 8)
+    """
+    texts = [value] if isinstance(value, str) else value
+    several = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+    if name == "target":
+        if isinstance(value, Mapping):
+            return {
+                n: _amount(f"{n}={v}", v.strip()) if isinstance(v, str) else v
+                for n, v in value.items()
+            }
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return target_of([str(value)])
+        return target_of(texts) if several else value
+    if name in ("model_options", "method_options"):
+        option = "--set" if name == "model_options" else "--option"
+        return key_values(option, texts) if several and texts else value
+    if name in ("heal", "distill_features") and several:
+        return [part for text in texts for part in text.split(",")]
+    if name == "protect" and isinstance(value, str):
+        return texts
+    if name == "round_to" and isinstance(value, str) and value.isdigit():
+        return int(value)
+    return value
 
 
 def key_values(what: str, texts: Iterable[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from sentei.cli.config import Config, key_values, read_config, target_of
+from sentei.cli.config import Config, as_written, read_config
 
 __all__ = [
     "BUDGET", "HOW", "OPTIONS", "RUN", "ConfigFile", "Json", "MaybeModel", "Trust", "config_from",
@@ -314,14 +314,8 @@ def config_from(file: Path | None = None, **given: Any) -> Config:
     for name, value in given.items():
         if value is None or value == []:
             continue
-        if name in ("model_options", "method_options"):
-            what = "--set" if name == "model_options" else "--option"
-            value = {**values.get(name, {}), **key_values(what, value)}
-        elif name == "target":
-            value = target_of(value)
-        elif name in ("heal", "distill_features"):
-            value = [part for text in value for part in text.split(",")]
-        elif name == "round_to":
-            value = int(value) if value.isdigit() else value
-        values[name] = value
+        given_before = values.get(name)
+        values[name] = as_written(name, value)
+        if name in ("model_options", "method_options") and isinstance(given_before, dict):
+            values[name] = {**given_before, **values[name]}
     return Config.of(values)
