@@ -122,7 +122,14 @@ def test_report_compare_and_export(run, home):
     assert table.count("taylor, global") == 2 and widest(table) <= 80
     assert len(json.loads(sentei("compare", out, "--json"))) == 1
     assert "pt2" in sentei("export", out, "--to", "pt2", "--trust", "-o", home / "m.pt2")
-    assert "cannot export to 'onx'; closest: 'onnx'" in error("export", out, "--to", "onx")
+    assert "cannot export to 'onx'; closest" in error("export", out, "--to", "onx", "--trust")
+    to = ("--to", "pt2", "-o", home / "m2.pt2")
+    assert "pt2" in sentei("export", out / "model", "--trust", *to)  # the run's example is known
+    for command in (("export", out, *to), ("plan", out, "-t", "50%"), ("inspect", out)):
+        assert error(*command).endswith("if you trust it, add --trust")
+    alone = shutil.copytree(out / "model", home / "artefact")
+    assert "Give --input, such as 1x3x32x32" in error("export", alone, "--trust", *to)
+    assert "pt2" in sentei("export", alone, "--trust", "--input", "2x6", *to)
 
 
 @pytest.mark.parametrize("method", ["han-magnitude", "snip", "lth-imp"])

@@ -457,12 +457,17 @@ def export_command(
         option("--out", "-o", metavar="PATH", panel=RUN, help="Where to; beside the model by "
                 "default."),
     ] = None,
+    input: Annotated[
+        str | None,
+        option("--input", metavar="SHAPE", panel=RUN,
+               help="Of an input, where the folder holds none: 1x3x32x32, or 1x16:int64."),
+    ] = None,
     trust: Trust = None,
 ) -> None:  # fmt: skip
     """Write a pruned model as ONNX, for torch.export, or as a Hugging Face folder."""
     from sentei.cli.exporting import export
 
-    place = export(folder, to, out, trust=bool(trust))
+    place = export(folder, to, out, input=input, trust=bool(trust))
     show.put(show.console(), show.escape(str(place)))
 
 

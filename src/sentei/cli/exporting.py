@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 import sentei
-from sentei.cli.folder import ANSWERS, MODEL
+from sentei.cli.folder import MODEL
+from sentei.cli.opened import check_trust, example_of, shaped
 from sentei.graph.errors import PruneError
 from sentei.storage.files import RECIPE
+from sentei.storage.recipe import parse
 
 __all__ = ["export"]
 
@@ -18,27 +20,28 @@ def export(
     to: str,
     out: str | os.PathLike[str] | None = None,
     *,
+    input: str | None = None,
     trust: bool = False,
 ) -> sentei.Exported:
     """`sentei.export` of the model in a run's folder, or in an artefact.
 
-    The example inputs are those the run was made with, else those its source knows. A Hugging Face
-    folder is OUT/hf of a run, NAME-hf beside an artefact, unless `out` says where.
+    The example inputs are of the shape `input`, or those the run was made with, or those that the
+    model's source knows. A Hugging Face folder is OUT/hf of a run, NAME-hf beside an artefact,
+    unless `out` says where.
 
     Raises:
         PruneError: as `sentei.export`; or there is no pruned model.
     """
-    from sentei.storage.checkpoint import load_checkpoint
-
     path = Path(folder)
     run = (path / MODEL / RECIPE).is_file()
     artefact = path / MODEL if run else path
     if not (artefact / RECIPE).is_file():
         raise PruneError(f"{path} holds no pruned model; give the folder of a finished run")
-    inputs = {}
-    if run and (path / ANSWERS).is_file():
-        args, kwargs = load_checkpoint(path / ANSWERS)["inputs"]
-        inputs = {"args": tuple(args), "kwargs": kwargs}
+    source = parse(artefact).source
+    check_trust(artefact, "" if source is None else source.kind, trust)
+    example = shaped(input) if input is not None else example_of(path)
+    if example is None and to != "hf" and source is not None and source.kind == "file":
+        raise PruneError(f"what inputs does {source.name} take? Give --input, such as 1x3x32x32")
     if to == "hf" and out is None:  # a folder of its own
         out = path / "hf" if run else artefact.with_name(f"{artefact.resolve().name}-hf")
-    return sentei.export(artefact, to, out, trust=trust, **inputs)
+    return sentei.export(artefact, to, out, example_inputs=example, trust=trust)

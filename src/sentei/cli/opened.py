@@ -15,13 +15,13 @@ from torch.utils import _pytree
 
 from sentei.batches import to_device
 from sentei.cli.config import Config
-from sentei.cli.folder import ANSWERS
+from sentei.cli.folder import ANSWERS, MODEL
 from sentei.graph.errors import PruneError
 from sentei.sources import Source
 from sentei.storage.checkpoint import load_checkpoint
 from sentei.tasks import Dataset, Wanted, open_data, rehearse
 
-__all__ = ["Opened", "device_of", "example_of", "open_all"]
+__all__ = ["Opened", "check_trust", "device_of", "example_of", "open_all", "shaped", "shapes"]
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,14 @@ def open_all(config: Config, *, need_data: bool = False, example: Any = None) ->
     device = device_of(config.device)
     torch.manual_seed(config.seed)
     source = Source.of(config.model, **config.model_options)
-    if source.kind == "sentei" and config.trust:
-        source = replace(source, options={"trust": True})
+    if source.kind == "sentei":
+        origin = source.origin()
+        check_trust(config.model, origin.kind if origin is not None else "", config.trust)
+        source = replace(source, options={"trust": True}) if config.trust else source
     model, known = source.open(config.weights, batch=1)
     example = known if example is None else example
     if config.input is not None:
-        example = _shaped(config.input)
+        example = shaped(config.input)
     data = None
     if config.data is not None:
         data = open_data(config.data, _wanted(config, source, model, example))
@@ -112,12 +114,25 @@ def open_all(config: Config, *, need_data: bool = False, example: Any = None) ->
     return opened
 
 
+def check_trust(folder: str | os.PathLike[str], kind: str, trust: bool) -> None:
+    """Whether the model of a folder may be built: that runs code, where its source is a file.
+
+    Raises:
+        PruneError: it may not; says how to allow it.
+    """
+    if kind == "file" and not trust:
+        raise PruneError(f"{folder} is built by a Python file; if you trust it, add --trust")
+
+
 def example_of(folder: str | os.PathLike[str]) -> Any:
     """The inputs that an earlier run was made with, as `example_inputs=` takes them.
 
-    None where there are none, or positional and keyword ones.
+    The folder is the run's, or that of the model in it. None where there are none, or positional
+    and keyword ones.
     """
-    path = Path(folder) / ANSWERS
+    home = Path(os.path.abspath(folder))
+    home = home.parent if home.name == MODEL else home
+    path = home / ANSWERS
     if not path.is_file():
         return None
     args, kwargs = load_checkpoint(path)["inputs"]
@@ -141,11 +156,11 @@ def device_of(text: str) -> torch.device:
     return device
 
 
-def _shaped(text: str) -> Tensor:
+def shaped(text: str) -> Tensor:
     """Inputs of a shape, and of a dtype where one is given; whole numbers are 0 and 1, which are
     tokens of any vocabulary.
 
-    >>> _shaped("2x3").shape, _shaped("1x4:int64").dtype
+    >>> shaped("2x3").shape, shaped("1x4:int64").dtype
     (torch.Size([2, 3]), torch.int64)
     """
     sizes, colon, kind = text.partition(":")

@@ -15,7 +15,7 @@ import sentei
 from sentei.cli.answers import answers
 from sentei.cli.config import Config, read_config
 from sentei.cli.folder import ANSWERS, CONFIG, MODEL, read_result
-from sentei.cli.opened import example_of, open_all
+from sentei.cli.opened import check_trust, example_of, open_all
 from sentei.graph.errors import PruneError
 from sentei.graph.history import history
 from sentei.graph.surgery import remove
@@ -75,13 +75,14 @@ def _checks(path: Path, artefact: Path, run: bool, trust: bool) -> Iterator[Chec
         recipe = parse(artefact)
         if recipe.source is None:
             raise PruneError("the artefact does not say how its model is built")
+    except PruneError as error:
+        yield Check("artefact", False, str(error))
+        return
+    check_trust(artefact, recipe.source.kind, trust)
+    try:
         # Loading compares every size and the digest of the weights before it uses them.
         model = sentei.load(artefact, trust=trust)
     except PruneError as error:
-        if "trust" in str(error) and not trust:
-            raise PruneError(
-                f"{artefact} is built by a Python file; if you trust it, add --trust"
-            ) from None
         yield Check("artefact", False, str(error))
         return
     count = sum(p.numel() for p in model.parameters())
