@@ -1176,3 +1176,24 @@ def test_a_width_is_told_from_what_it_is_multiplied_with() -> None:
     result = sentei.prune(model, x, target=sentei.Target(width=0.5))
     assert result.verification.passed and not result.held
     assert model.shape == (5, 4, 4) and model.q.out_features == 6
+
+
+class Jitter(nn.Module):
+    """Noise of one element in training: what it holds was made by nobody, or drawn by lot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.outside = nn.Linear(5, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.inside(x)
+        if self.training:
+            x = x * torch.rand_like(x) * torch.empty(1, dtype=x.dtype).uniform_(0.9, 1.1).exp()
+        return self.outside(x)
+
+
+def test_numbers_drawn_by_lot_come_from_no_width() -> None:
+    model, x = Jitter().double(), torch.randn(4, 5, dtype=torch.float64)
+    result = sentei.prune(model, x, target=sentei.Target(width=0.5))
+    assert result.verification.passed and not result.held
+    assert model.inside.out_features == 6

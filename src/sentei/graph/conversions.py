@@ -4,7 +4,7 @@
 were given. While a pass is captured the model's own code calls functions that answer with a
 `Symbol` or a `Scalar` where they were given one: for `math.sqrt` and its like, also under a name of
 the model's own files (`from math import sqrt`), and for direct calls of `int` and `float` in
-methods of its modules and in functions of the same files.
+methods of its modules and in functions that have a name in the same files.
 """
 
 from __future__ import annotations
@@ -90,6 +90,11 @@ def followed(homes: Iterable[str]) -> Iterator[None]:
         changed.append((names, name, names.get(name, _ABSENT)))
         names[name] = value
 
+    def inject(names: dict[str, Any]) -> None:
+        for name, function in _CALLED.items():
+            if name not in names:
+                put(names, name, function)
+
     others = {id(original): other for _, _, original, other in _FOLLOWERS}
     for home, name, _, other in _FOLLOWERS:
         put(vars(home), name, other)
@@ -97,12 +102,12 @@ def followed(homes: Iterable[str]) -> Iterator[None]:
         for name, value in list(names.items()):
             if id(value) in others:
                 put(names, name, others[id(value)])
-            elif type(value) is types.FunctionType and value.__globals__ is names:
+            elif type(value) is types.FunctionType:
                 other = converting(value)
-                if other is not value:
+                if other is not value and not str(value.__module__).startswith("torch"):
                     put(names, name, other)
-        for name, value in _CALLED.items():
-            put(names, name, value)
+                    inject(value.__globals__)
+        inject(names)
     try:
         yield
     finally:

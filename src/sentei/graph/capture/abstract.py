@@ -68,7 +68,7 @@ class AbstractRecorder(Recorder):
                 self._before_writing(func, args, kwargs)
             twins, options = map_tensors((args, kwargs), self._twin)
             out = self._run(func, args, twins, dict(options))
-            outputs = self._answers(out)
+            outputs = self._answers(func, (values, named), out)
             if key is not None:
                 self._learn(key, out, args, [*twins, *options.values()])
         elif form is None:

@@ -114,13 +114,16 @@ class Recorder(TorchDispatchMode):
         if facts_of(func).mutable:
             self._before_writing(func, args, kwargs)
         out = func(*args, **kwargs)
-        self._note(func, seen, self._answers(out))
+        self._note(func, seen, self._answers(func, seen, out))
         return out
 
-    def _answers(self, out: Any) -> tuple[Value, ...]:
-        if isinstance(out, Tensor):
-            return (self.adopt(out, "op"),)
-        return tuple([self.adopt(t, "op") for t in flatten(out) if isinstance(t, Tensor)])
+    def _answers(self, func: Any, seen: Any, out: Any) -> tuple[Value, ...]:
+        tensors = (out,) if isinstance(out, Tensor) else flatten(out)
+        values = tuple([self.adopt(t, "op") for t in tensors if isinstance(t, Tensor)])
+        for value in values:
+            if value.shape and value.number is not None and not _calculates(func, seen):
+                value.number = None
+        return values
 
     def _note(self, func: Any, seen: tuple[Any, Any], outputs: tuple[Value, ...]) -> None:
         """Write an operator down: what it was given and what it answered, as values."""
@@ -149,6 +152,18 @@ class Recorder(TorchDispatchMode):
             for tensor, before in self._overwritten:
                 tensor.copy_(before)
         self._overwritten.clear()
+
+
+def _calculates(func: Any, seen: Any) -> bool:
+    """Does the operator make numbers of numbers that the code itself made?"""
+    made = operator_name(func)
+    return (
+        not (facts_of(func).mutable or made.startswith(("empty", "new_empty")))
+        and torch.Tag.nondeterministic_seeded not in func.tags
+        and all(
+            v.number is not None or v.expr is not None for v in flatten(seen) if type(v) is Value
+        )
+    )
 
 
 def align(seen: Any, pending: list[Any]) -> Any:
