@@ -13,7 +13,7 @@ THREADS := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 LIMIT := $(if $(shell command -v timeout),timeout 900)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format zoo fuzz bench docs clean
+.PHONY: help install demo test lint format zoo stream fuzz bench docs clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,11 +46,14 @@ zoo: $(STAMP) ## prune every network of the model zoo and verify each
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[zoo]'
 	$(THREADS) $(BIN)/python -m zoo
 
+stream: $(STAMP) ## checkpoints of the zoo's text decoders, pruned on disk and in memory: the same?
+	$(THREADS) $(BIN)/python -W ignore -m zoo.stream --family transformers-text-decoder
+
 fuzz: $(STAMP) ## prune thousands of random networks and verify each: SEEDS=20, 500 draws a seed
 	$(THREADS) $(BIN)/python -W ignore -m tests.fuzz --seeds $(or $(SEEDS),20)
 
 bench: $(STAMP) ## measure everything: engine, latency, allocation, masks, zeros, recovery, claims (hours)
-	@set -e; for b in engine latency allocation mask_overhead sparse_products recovery claims; do \
+	@set -e; for b in engine latency allocation mask_overhead sparse_products streaming recovery claims; do \
 	  echo "== benchmarks.$$b"; $(BIN)/python -W ignore -m benchmarks.$$b; done
 	$(BIN)/sentei bench benchmarks/bench/weights.yaml --out benchmarks/results/bench/weights
 	$(BIN)/sentei bench benchmarks/bench/units.yaml --out benchmarks/results/bench/units

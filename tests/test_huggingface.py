@@ -24,6 +24,7 @@ FAMILIES = {
     "mistral": ("hidden_size", "intermediate_size", "num_attention_heads"),
     "mixtral": ("hidden_size", "intermediate_size"),
     "gemma": ("intermediate_size", "num_attention_heads"),
+    "gemma4": ("intermediate_size",),  # some of its fields differ from layer to layer
     "gpt2": ("n_embd", "n_inner", "n_head"),
     "gpt-neox": ("hidden_size", "intermediate_size", "num_attention_heads"),
     "opt": ("hidden_size", "ffn_dim", "num_attention_heads"),

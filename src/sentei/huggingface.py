@@ -80,7 +80,7 @@ def _fields(config: Any, path: Path = ()) -> dict[Path, int | None]:
     found: dict[Path, int | None] = {}
     for key, value in vars(config).items():
         here = (*path, key)
-        if key.startswith("_") or _NO_WIDTHS.search(key):
+        if key.startswith("_") or _NO_WIDTHS.search(key) or not _one_for_all(config, key):
             continue
         if (type(value) is int and value > 1) or (value is None and _SIZE_NAMES.search(key)):
             found[here] = value
@@ -91,6 +91,15 @@ def _fields(config: Any, path: Path = ()) -> dict[Path, int | None]:
         elif callable(getattr(value, "to_dict", None)):
             found |= _fields(value, here)
     return found
+
+
+def _one_for_all(config: Any, key: str) -> bool:
+    """Whether a field may be read: one that differs from layer to layer refuses to answer."""
+    try:
+        getattr(config, key)
+    except Exception:  # transformers' own, and no AttributeError
+        return False
+    return True
 
 
 def _spelled(path: Path) -> str:
