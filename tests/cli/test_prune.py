@@ -7,9 +7,11 @@ import shutil
 import pytest
 import torch
 import yaml
+from rich.console import Console
 from safetensors.torch import load_file
 
 import sentei as package
+from sentei.cli.comparing import summary
 from sentei.cli.config import Config, read_config
 from sentei.cli.folder import read_result
 from sentei.cli.opened import Opened
@@ -118,6 +120,18 @@ def test_a_folder_that_was_edited_is_one_line(run, home):
 def test_report_compare_and_export(run, home):
     out, _ = run
     assert "asked for: macs at most" in sentei("report", out)
+    result = read_result(out)
+    result["final"]["value"] = result["baseline"]["value"] - 0.09
+
+    def shown():
+        console = Console(width=80)
+        with console.capture() as text:
+            console.print(summary(result))
+        return " ".join(text.get().split())
+
+    assert "points are lost" not in shown()
+    result["final"]["value"] -= 0.02
+    assert "More than 10 points are lost. What helps: more --epochs, --rounds" in shown()
     table = sentei("compare", out, out)
     assert table.count("taylor, global") == 2 and widest(table) <= 80
     assert len(json.loads(sentei("compare", out, "--json"))) == 1
@@ -398,6 +412,9 @@ def test_a_folder_in_use_is_left_alone(run, home, tmp_path):
         "prune", model, "-t", "30%", "--resume", "-o", out
     )
     assert "asked for: macs" in sentei("prune", "--resume", "-o", out)  # nothing left to do
+    half = shutil.copytree(out, tmp_path / "half done")
+    (half / "result.json").unlink()
+    assert f"--out '{half}'" in error("report", half)  # as a shell takes it
 
 
 def test_model_files_that_misbehave(home):

@@ -228,7 +228,7 @@ def prune_command(
       sentei prune timm:resnet18 --set in_chans=1,num_classes=10 --data digits
         --train-epochs 3 --target macs=50% --out runs/half
     """  # fmt: skip
-    from sentei.cli.folder import Run
+    from sentei.cli.folder import Run, resuming
     from sentei.cli.pruning import Talking, prune
     from sentei.cli.team import follows, launch, world
 
@@ -250,7 +250,7 @@ def prune_command(
     except KeyboardInterrupt:
         if (out / "journal.json").exists():
             raise KeyboardInterrupt(
-                f"stopped; nothing is lost. Go on with: sentei prune --resume --out {out}"
+                f"stopped; nothing is lost. Go on with: {resuming(out)}"
             ) from None
         raise
     if follows():

@@ -17,6 +17,10 @@ from sentei.cli.rounding import unrounded_words
 __all__ = ["compare", "comparison", "report", "summary", "timed"]
 
 
+_MUCH = 0.1
+"""A loss of accuracy that is not left without a word."""
+
+
 def report(folder: str | os.PathLike[str]) -> tuple[Facts, Path]:
     """The figures of a finished run, and its page, written anew.
 
@@ -105,6 +109,14 @@ def summary(result: Facts) -> Lines:
             f"{len(cut)} of {len(result['groups'])} groups lost units, most of all "
             f"{show.elide(name, 30)}: {least['before']} → {least['after']} {least['kind']}"
         )
+    if metric is not None and metric["percent"]:
+        lost = result["baseline"]["value"] - result["final"]["value"]
+        if (lost if metric["higher_is_better"] else -lost) > _MUCH:
+            lines.append(
+                f"More than {100 * _MUCH:.0f} points are lost. What helps: more --epochs, "
+                "--rounds, --heal reconstruct, --distill, a larger target; `sentei sensitivity` "
+                "shows which groups to --protect"
+            )
     if narrow := result.get("unrounded"):
         lines.append(unrounded_words(narrow, len(cut), result["config"]["round_to"]))
     if masks is not None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,7 @@ try:
 except ImportError:  # Windows: two runs in one folder are not told apart
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["ANSWERS", "CONFIG", "JOURNAL", "MODEL", "RESULT", "Run", "read_result"]
+__all__ = ["ANSWERS", "CONFIG", "JOURNAL", "MODEL", "RESULT", "Run", "read_result", "resuming"]
 
 CONFIG, JOURNAL, MODEL, RESULT, WORK, ANSWERS = (
     "config.yaml", "journal.json", "model", "result.json", "work", "answers.safetensors",
@@ -215,6 +216,15 @@ class Run:
         write_file(self.folder / JOURNAL, json.dumps(journal, indent=1) + "\n")
 
 
+def resuming(folder: str | os.PathLike[str]) -> str:
+    """The command that goes on with a run, as a shell takes it.
+
+    >>> resuming("runs/my model")
+    "sentei prune --resume --out 'runs/my model'"
+    """
+    return f"sentei prune --resume --out {shlex.quote(os.fspath(folder))}"
+
+
 def read_result(folder: str | os.PathLike[str]) -> Facts:
     """The figures of a finished run.
 
@@ -225,9 +235,7 @@ def read_result(folder: str | os.PathLike[str]) -> Facts:
     if not path.exists():
         raise PruneError(f"there is no folder {path}")
     if (path / JOURNAL).is_file() and not (path / RESULT).is_file():
-        raise PruneError(
-            f"the run in {path} is not finished; go on with: sentei prune --resume --out {path}"
-        )
+        raise PruneError(f"the run in {path} is not finished; go on with: {resuming(path)}")
     found = _json(path / RESULT, f"{path} holds no run of `sentei prune`")
     if not isinstance(found, dict) or found.get("format") != "sentei-result":
         raise PruneError(f"{path / RESULT} is not what `sentei prune` writes")
