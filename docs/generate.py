@@ -16,8 +16,8 @@ sys.path.insert(0, str(HOME))
 
 def main() -> None:
     OUT.mkdir(exist_ok=True)
-    parts = [engine(), zoo(), latency(), allocation(), recovery(), masks(), zeros(), claims(),
-             bench()]  # fmt: skip
+    parts = [engine(), zoo(), latency(), allocation(), streaming(), recovery(), masks(), zeros(),
+             claims(), bench()]  # fmt: skip
     text = "\n\n".join(p for p in parts if p) or "No records yet: run `make bench`."
     (OUT / "evidence.md").write_text(text + "\n", encoding="utf-8")
     draw_map()
@@ -157,12 +157,23 @@ def latency() -> str:
             a = r["arms"].get(arm)
             cells.append(f"{a['speed-up']:.2f} at {a['macs']:.3f}" if a else "–")
         rows.append([r["model"], str(r["batch"]), f"{1 / r['macs asked']:g}x fewer", *cells])
+    words = {"ours/depth": "layers and widths", "ours": "widths alone", "peer": "torch-pruning"}
+    shares: dict[tuple[str, int], list[float]] = {}
+    for r in found["rows"]:
+        for arm in words.keys() & r["arms"].keys():
+            share = r["arms"][arm]["speed-up"] * r["arms"][arm]["macs"]
+            shares.setdefault((arm, r["batch"]), []).append(share)
+    medians = [
+        f"{words[arm]} {statistics.median(own):.2f} (batch {batch})"
+        for (arm, batch), own in sorted(shares.items(), key=lambda kv: (kv[0][1], -len(kv[0][0])))
+    ]
     return (
         "## Speed-up that is measured\n\nTime of the whole network over that of the pruned one, "
         "and the share of the multiply-adds that the pruned one has. The peer is torch-pruning "
         "without and with round_to=8; the latter ends well below the budget, and Sentei is given "
         "the same multiply-adds beside it. Two threads, nothing else running: `python "
-        "benchmarks/latency.py` repeats it.\n\n"
+        "benchmarks/latency.py` repeats it. Speed-up times share of the multiply-adds, in the "
+        f"median: {', '.join(medians)}.\n\n"
         + table(
             [
                 "model", "batch", "MACs", "Sentei, fastest", "with layers", "Sentei, global",
@@ -190,6 +201,23 @@ def allocation() -> str:
         "## How a budget is spread\n\nAccuracy on digits after a short fine-tuning, in points, "
         f"mean over seeds ({found['protocol']['seeds']}). `python benchmarks/allocation.py` runs "
         "it.\n\n" + table(["model", "allocation", *(f"{s} of the MACs" for s in shares)], rows)
+    )
+
+
+def streaming() -> str:
+    found = one("streaming.json")
+    if not found:
+        return ""
+    runs, ratios = found["runs"], found["seconds over copy"]
+    first = runs[0]
+    seconds = ", ".join(f"{run['seconds']:.1f}" for run in runs)
+    return (
+        "## Checkpoints on disk\n\n"
+        f"A Llama of {first['read'] / 1e9:.2f} GB becomes one of {first['written'] / 1e9:.2f} GB "
+        f"in {seconds} s, which is {statistics.median(ratios):.2f} times what a plain copy of the "
+        f"folder takes ({min(ratios):.2f} to {max(ratios):.2f}), and takes at most "
+        f"{max(run['memory'] for run in runs) / 1e6:.0f} MB of memory besides pages of the files. "
+        f"`{found['command']}` repeats it."
     )
 
 

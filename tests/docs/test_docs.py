@@ -31,6 +31,9 @@ def test_generated_pages_are_made_of_records(tmp_path, monkeypatch):
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
     assert "| A1 |" in made.claims()
-    for part in ("engine", "zoo", "latency", "allocation", "recovery", "masks", "zeros", "bench"):
+    for part in (
+        "engine", "zoo", "latency", "allocation", "streaming", "recovery", "masks", "zeros",
+        "bench",
+    ):  # fmt: skip
         assert getattr(made, part)().startswith("## "), part
     assert made.table(["a"], [["x|y"]]) == "| a |\n| --- |\n| x\\|y |"
