@@ -1197,3 +1197,19 @@ def test_numbers_drawn_by_lot_come_from_no_width() -> None:
     result = sentei.prune(model, x, target=sentei.Target(width=0.5))
     assert result.verification.passed and not result.held
     assert model.inside.out_features == 6
+
+
+class Ragged(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside, self.outside = nn.Linear(5, 12), nn.Linear(12, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = torch.nested.nested_tensor([x[:1], x[1:]])
+        return torch.nested.to_padded_tensor(self.outside(self.inside(rows).relu()), 0.0)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors_are_refused_in_so_many_words() -> None:
+    with pytest.raises(PruneError, match="nested tensors"):
+        analyze(Ragged(), torch.randn(4, 5))

@@ -274,11 +274,16 @@ class SparseGraph(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second = nn.Parameter(torch.randn(6, 12)), nn.Parameter(torch.randn(12, 4))
+        self.first, self.second = (
+            nn.Parameter(torch.randn(6, 12)),
+            nn.Parameter(torch.randn(12, 10)),
+        )
+        self.third = nn.Parameter(torch.randn(10, 4))
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
         x = torch.spmm(adjacency, torch.mm(x, self.first)).relu()
-        return torch.sparse.mm(adjacency, torch.mm(x, self.second))
+        x = torch.sparse.mm(adjacency, torch.mm(x, self.second)).relu()
+        return torch.sparse.mm(adjacency, torch.mm(x, self.third))
 
 
 def test_sparse_inputs_are_recorded_and_rows_of_features_go() -> None:
@@ -286,9 +291,9 @@ def test_sparse_inputs_are_recorded_and_rows_of_features_go() -> None:
     model, x = SparseGraph().double(), torch.randn(9, 6, dtype=torch.float64)
     adjacency = (torch.rand(9, 9, dtype=torch.float64) > 0.6).double().to_sparse()
     result, groups = prune_half(model, (x, adjacency), {})
-    assert list(groups) == ["second"]
+    assert list(groups) == ["second", "third"]
     assert result.verification.passed
-    assert model.first.shape == (6, 6)
+    assert model.first.shape == (6, 6) and model.third.shape == (5, 4)
 
 
 def test_each_head_may_keep_other_channels() -> None:

@@ -1198,6 +1198,7 @@ NO_ROW = {
     "_grouped_mm": "single precision, and strides of 16 bytes",
     "_reshape_alias": "its strides argument is computed by reshape itself",
     "_pad_packed_sequence": "needs batch sizes as the operator before it made them",
+    "_sparse_mm": "takes sparse tensors: a network in test_oracle.py",
     "cudnn_batch_norm": "needs cuDNN",
     "mkldnn_max_pool2d": "needs MKL-DNN tensors",
     "mkldnn_max_pool3d": "needs MKL-DNN tensors",

@@ -316,7 +316,8 @@ def _bilinear(node: Node, axes: Axes) -> Any:
 _COUNTS: dict[str, Callable[[Node, Axes], Any]] = {
     "linear": _linear,
     **dict.fromkeys(
-        ("matmul", "bmm", "mm", "mv", "dot", "vdot", "inner", "addmm", "addmv", "baddbmm"), _matmul,
+        ("matmul", "bmm", "mm", "mv", "dot", "vdot", "inner", "addmm", "addmv", "baddbmm",
+         "_sparse_mm"), _matmul,
     ),
     "tensordot": _tensordot,
     **dict.fromkeys(

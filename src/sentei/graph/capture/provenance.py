@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor, maybe_get_bdim
 from torch.overrides import TorchFunctionMode
 
-from sentei.graph.capture.recorder import Recorder
+from sentei.graph.capture.recorder import NESTED, Recorder
 from sentei.graph.errors import PruneError
 from sentei.graph.tape import Scalar, Symbol, flatten
 
@@ -89,6 +89,8 @@ class Provenance(TorchFunctionMode):
         return zeros.tolist() if kind == "tolist" else zeros.numpy()
 
     def _shape(self, tensor: Tensor) -> torch.Size:
+        if tensor.is_nested:
+            raise PruneError(NESTED)
         bare, shown = _unwrapped(tensor)
         value = self.recorder.value(bare)
         if len(value.shape) != bare.dim():

@@ -11,10 +11,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sentei.graph.capture.operators import facts_of
 from sentei.graph.capture.tensors import Form, has_memory, is_float, map_tensors, storage_key
+from sentei.graph.errors import PruneError
 from sentei.graph.tape import Node, Symbol, Tape, Value, flatten, operator_name
 
-__all__ = ["TWINNED", "Met", "Recorder", "align"]
+__all__ = ["NESTED", "TWINNED", "Met", "Recorder", "align"]
 
+NESTED = (
+    "the model computes with nested tensors, whose dimensions have no one size; give an example "
+    "input on which it takes padded ones"
+)
 # Where tensors are from that operators get twins of, in abstract mode.
 TWINNED = ("parameter", "buffer", "attribute", "input")
 
@@ -60,6 +65,8 @@ class Recorder(TorchDispatchMode):
 
     # -- values ---------------------------------------------------------------------------------
     def adopt(self, tensor: Tensor, origin: str, name: str = "") -> Value:
+        if tensor.is_nested:
+            raise PruneError(NESTED)
         shape = tuple(tensor.size())
         known = self._met.get(id(tensor))
         # `t_` and its like change a tensor's shape in place: it is another value from then on.

@@ -32,7 +32,7 @@ def _(x: Traced, weight: Traced, bias: Traced | None = None) -> Any:
     return [*x.axes[:-1], weight.axes[0]]
 
 
-@rule(aten.matmul, aten.bmm, aten.mm, aten.mv, aten.dot, aten.vdot)
+@rule(aten.matmul, aten.bmm, aten.mm, aten.mv, aten.dot, aten.vdot, aten._sparse_mm)
 def matmul(a: Traced, b: Traced, *_: Any) -> Any:
     same(a.axes[-1], b.axes[-2] if b.ndim > 1 else b.axes[0])
     if b.ndim == 1:
