@@ -75,6 +75,9 @@ def named():
     x, y = data()["train"]
     return {"train": [{"x": x, "labels": y}], "test": [{"x": x, "labels": y}]}
 
+def frozen():
+    return net().requires_grad_(False)
+
 def wide():
     return net().double()
 

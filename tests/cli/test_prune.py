@@ -372,6 +372,7 @@ def test_mistakes_are_one_line_and_leave_nothing(home, tmp_path):
         ("prune", model, *out, "-t", "50%", "--schedule", "cosin"): "closest: 'cosine'",
         ("prune", model, *out, "-t", "50%", "-d", data, "--augment"): "only folders of images",
         ("prune", model, *out, "-t", "50%", "--round-epochs", "3"): "goes with --rounds",
+        ("prune", f"{home}/mine.py:frozen", *out, "-t", "50%", "-d", data): "nothing to train",
         ("prune", model, *out, "-t", "50%", "--option", "a=1"): "goes with a --method",
         ("prune", model, *out, "-t", "50%", "--input", "1x6", "--lr", "0.1"): "--lr needs data",
         ("prune", model, *out, "-t", "50%", "--input", "1x6", "--epochs", "3"): "--epochs needs",
@@ -419,7 +420,7 @@ def test_a_folder_in_use_is_left_alone(run, home, tmp_path):
 
 def test_model_files_that_misbehave(home):
     rest = ("--input", "1x6", "-t", "50%")
-    assert "mine.py:69: RuntimeError: no luck today" in error(
+    assert "mine.py:72: RuntimeError: no luck today" in error(
         "plan", f"{home}/mine.py:raises", *rest
     )
     assert "SystemExit" in error("plan", f"{home}/mine.py:leaves", *rest)

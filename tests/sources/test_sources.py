@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 import sentei
 from sentei import PruneError
 from sentei.sources import Source, load_weights
+from sentei.sources.user_file import run_function
 
 TINY = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
 TEXT = TINY | {"num_attention_heads": 4, "vocab_size": 50}
@@ -352,3 +353,30 @@ def test_prune_takes_what_a_source_gives(tmp_path):
     model, example = Source.of(f"hf:{folder}").open()
     result = sentei.prune(model, example, target=sentei.Target(params=0.8))
     assert result.after.params < result.before.params
+
+
+def test_two_folders_may_have_a_module_of_one_name(tmp_path):
+    """As a model's and its data's `utils`, or two files called alike."""
+    for name, number in (("a", 3), ("b", 5)):
+        home = tmp_path / name
+        (home / "parts").mkdir(parents=True)
+        (home / "utils.py").write_text(f"NUMBER = {number}\n")
+        (home / "parts" / "deep.py").write_text(f"NUMBER = {10 * number}\n")
+        (home / "net.py").write_text(
+            "from parts import deep\n"
+            "import utils\n"
+            "class Here: pass\n"
+            "def numbers(): return utils.NUMBER, deep.NUMBER, Here.__module__\n"
+            "def late():\n"
+            "    import utils\n"
+            "    return utils.NUMBER\n"
+        )
+    a, b = (tmp_path / name / "net.py" for name in "ab")
+    for _ in range(2):
+        first, second = run_function(a, "numbers"), run_function(b, "numbers")
+        assert first[:2] == (3, 30) and second[:2] == (5, 50)
+        assert first[2] != second[2]  # a class is looked up where it says it is from
+        assert (run_function(a, "late"), run_function(b, "late")) == (3, 5)
+    assert sys.modules["utils"].NUMBER == 3
+    for name in ("utils", "parts", "parts.deep"):
+        sys.modules.pop(name)

@@ -203,10 +203,12 @@ def test_a_users_file(tmp_path):
         "def typo(): return {'train': (x, y), 'tset': (x, y)}\n"
         "def fails(): return 1 / 0\n"
         "def names(): return (x, ['a'] * 20), (x, y)\n"
+        "def arrays(): return (x.numpy(), y.numpy()), (x.numpy(), y.numpy())\n"
         "def rows(): d = torch.utils.data.TensorDataset(x, y); return d, d\n"
     )
     file = f"{tmp_path}/mine.py"
     assert open_data(f"{file}:pair").counts == (18, 2, 20)
+    assert open_data(f"{file}:arrays").train[0].dtype == torch.float32
     rows = open_data(f"{file}:rows", Wanted(batch_size=8))
     assert rows.counts == (20, 20, 20) and [len(x) for x, _ in rows.train] == [8, 8, 4]
     full = open_data(f"{file}:full")
@@ -282,6 +284,7 @@ def test_no_such_data(tmp_path):
         ({"metric": Metric("m", lambda o, y: 1 / 0)}, "the metric on .* fails: ZeroDivisionError"),
         ({"train": [(X, Y), 5]}, "counting its examples fails"),
         ({"test": [(X[:, :2], Y)]}, "the model on a batch of the test data fails: RuntimeError"),
+        ({"train": (X / (Y[:, None] < 1), Y)}, "the training data holds NaN .*3 of 6 .* number 1"),
         ({"test": [X]}, "a batch of the test data is a Tensor"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import os
 import sys
 import traceback
@@ -98,7 +99,11 @@ def value_of(path: Path, name: str) -> Any:
 
 
 def _named(path: Path, name: str, code: bytes) -> Any:
-    module = types.ModuleType(f"sentei_user_{path.stem}")
+    called = f"sentei_user_{path.stem}"
+    if getattr(sys.modules.get(called), "__file__", str(path)) != str(path):
+        # A model's file and its data's may be called the same, in two folders.
+        called += f"_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    module = types.ModuleType(called)
     module.__file__ = str(path)
     sys.modules[module.__name__] = module  # dataclasses look their module up
     exec(compile(code, str(path), "exec"), vars(module))
@@ -128,12 +133,46 @@ def _blamed(path: Path) -> Any:
             os._exit(0)  # the file forked: one process goes on, not two
 
 
+_beside: dict[str, dict[str, types.ModuleType]] = {}
+"""Folder -> the modules that were imported from it, by name."""
+
+
 @contextlib.contextmanager
 def _importing_from(folder: Path) -> Any:
-    """Modules beside the file can be imported, as when it is run."""
-    sys.path.insert(0, str(folder))
+    """Modules beside the file can be imported, as when it is run.
+
+    Two folders may each have their `utils`: those of other folders are out of the way meanwhile,
+    and are those of that name again afterwards.
+    """
+    here = os.path.abspath(folder)
+    own = _beside.setdefault(here, {})
+    others = [modules for modules in _beside.values() if modules is not own]
+    aside = {
+        name: module
+        for modules in others
+        for name, module in modules.items()
+        if sys.modules.get(name) is module
+    }
+    for name in aside:
+        del sys.modules[name]
+    sys.modules.update({n: m for n, m in own.items() if n not in sys.modules})
+    known = set(sys.modules)
+    sys.path.insert(0, here)
+    importlib.invalidate_caches()
     try:
         yield
     finally:
         with contextlib.suppress(ValueError):
-            sys.path.remove(str(folder))
+            sys.path.remove(here)
+        new = [name for name in sys.modules if name not in known and _lies_in(name, here)]
+        own.update({name: sys.modules[name] for name in new})
+        sys.modules.update(aside)
+
+
+def _lies_in(name: str, folder: str) -> bool:
+    """Whether an imported module is a file of a folder, or is in a package there."""
+    top = name.partition(".")[0]
+    module = sys.modules.get(top)
+    place = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), "")
+    beside = os.path.join(folder, top)
+    return place in (f"{beside}.py", os.path.join(beside, "__init__.py"), beside)

@@ -209,8 +209,8 @@ def rehearse(model: nn.Module, dataset: Dataset) -> None:
     """Read, run and judge one batch of a dataset, so that what does not fit is said at once.
 
     Raises:
-        PruneError: a batch cannot be read, the model, the loss or the metric fails on it, or there
-            are classes that the model does not know; says in which part.
+        PruneError: a batch cannot be read, the model, the loss or the metric fails on it, there are
+            classes that the model does not know, or numbers that are none; says in which part.
 
     >>> x, y = torch.zeros(2, 3), torch.tensor([0, 7])
     >>> rehearse(nn.Identity(), Dataset("toy", (x, y), (x, y), (x, y), x[:1]))
@@ -233,6 +233,7 @@ apart; classes count from 0
                         f"{dataset.name}: a batch of the {part} data is a {type(batch).__name__}; "
                         "want (inputs, targets), or a mapping"
                     )
+            _check_finite(dataset, part, data)
             with torch.inference_mode():
                 with failing(f"{dataset.name}: the model {where}"):
                     outputs = forward(model, batch)
@@ -246,6 +247,19 @@ apart; classes count from 0
     finally:
         for module, flag in flags.items():
             module.training = flag
+
+
+def _check_finite(dataset: Dataset, part: str, data: Data) -> None:
+    """Of data that is in memory; other data is found out about when a loss is no number."""
+    for what, tensor in zip(("inputs", "targets"), data if in_memory(data) else (), strict=False):
+        if tensor.is_floating_point() and len(tensor):
+            whole = tensor.flatten(1) if tensor.dim() > 1 else tensor[:, None]
+            odd = (~whole.isfinite().all(1)).nonzero()
+            if len(odd):
+                raise PruneError(
+                    f"{dataset.name}: the {part} data holds NaN or infinite {what}: {len(odd)} of "
+                    f"{len(tensor):,} examples, the first is number {int(odd[0])}"
+                )
 
 
 def _check_classes(dataset: Dataset, part: str, data: Data, outputs: Any) -> None:

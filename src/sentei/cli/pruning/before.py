@@ -23,8 +23,8 @@ def rehearse(work: Work) -> None:
     """What would be refused after hours of training is refused now.
 
     Raises:
-        PruneError: a module that is not there, weights that are no numbers, a target out of reach,
-            a criterion that cannot score this model.
+        PruneError: a module that is not there, weights that are no numbers or are all frozen, a
+            target out of reach, a criterion that cannot score this model.
     """
     config, modules = work.config, dict(work.model.named_modules())
     for name in config.distill_features:
@@ -35,6 +35,12 @@ def rehearse(work: Work) -> None:
     for name, tensor in work.model.named_parameters():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise PruneError(f"parameter {name!r} holds NaN or infinite values; mend it first")
+    trains = config.data is not None and (config.epochs or config.train_epochs)
+    if trains and not any(p.requires_grad for p in work.model.parameters()):
+        raise PruneError(
+            f"{work.opened.source} has nothing to train: no parameter has requires_grad=True; "
+            "--epochs 0 prunes it as it is"
+        )
     if config.method is None and not config.depth:  # with layers, more can be reached
         few = {"allocation": "global", "calibration": min(config.calibration, _FEW)}
         cut(config.model_copy(update=few), work.opened, work.model, config.budget, dry_run=True)

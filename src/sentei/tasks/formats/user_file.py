@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.data import Dataset as TorchDataset
@@ -33,6 +35,8 @@ def read(file: str, function: str, wanted: Wanted) -> Dataset:
     A `Dataset`, a `Task`, (train, test), (train, validation, test), or a mapping with these keys
     and, as it likes, loss, metric, higher_is_better, example, classes and name. Each part is two
     tensors, batches, or a torch dataset of single examples.
+
+    Pairs of numpy arrays become tensors.
 
     Raises:
         PruneError: the file or the function fails, or returns something else.
@@ -91,6 +95,8 @@ def _checked(where: str, part: str, data: Any, wanted: Wanted) -> Data:
         data = DataLoader(
             data, wanted.batch_size, shuffle=part == "train", num_workers=wanted.workers
         )
+    if isinstance(data, (tuple, list)) and data and all(isinstance(a, np.ndarray) for a in data):
+        data = tuple(torch.from_numpy(a) for a in data)
     if in_memory(data) and not isinstance(data[1], Tensor):
         raise PruneError(
             f"{where}: {part}: the inputs are a tensor and the targets a "
