@@ -15,7 +15,6 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -143,8 +142,21 @@ def converting(function: types.FunctionType) -> types.FunctionType:
     return new
 
 
-@lru_cache(4096)
+# A code's own hash reads all of it: known by identity, and kept alive for that.
+_SEEN: dict[int, tuple[types.CodeType, types.CodeType | None]] = {}
+
+
 def _converted(code: types.CodeType) -> types.CodeType | None:
+    """The code with calls of `int` and `float` that remember; None where it has none."""
+    known = _SEEN.get(id(code))
+    if known is None:
+        if len(_SEEN) >= 1 << 14:
+            _SEEN.clear()
+        known = _SEEN[id(code)] = code, _renamed(code)
+    return known[1]
+
+
+def _renamed(code: types.CodeType) -> types.CodeType | None:
     """The code with other names in the place of `int` and `float` where they are called."""
     inner = [_converted(c) if isinstance(c, types.CodeType) else None for c in code.co_consts]
     constants = tuple(new or old for new, old in zip(inner, code.co_consts, strict=True))

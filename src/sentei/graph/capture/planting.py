@@ -6,6 +6,7 @@ import types
 from collections.abc import Iterable, Sequence
 from operator import is_
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -110,18 +111,27 @@ def plant_conversions(modules: Sequence[tuple[str, nn.Module]]) -> None:
 
 def _conversions(kind: type) -> dict[str, types.FunctionType]:
     """The methods of a class that convert numbers, with others in their place."""
-    found: dict[str, types.FunctionType] = {}
-    seen: set[str] = set()
-    for base in kind.__mro__:
-        if base.__module__.partition(".")[0] in ("torch", "builtins"):
-            continue
-        for name, method in vars(base).items():
-            if type(method) is types.FunctionType and name not in seen and name[:2] != "__":
-                new = converting(method)
-                if new is not method:
-                    found[name] = new
-            seen.add(name)
-    return found
+    names = _CONVERTERS.get(kind)
+    if names is None:
+        names = _CONVERTERS[kind] = [n for n, m in _methods(kind).items() if converting(m) is not m]
+    return {name: converting(_methods(kind)[name]) for name in names}
+
+
+# Of classes whose methods were looked through, those that convert numbers.
+_CONVERTERS: WeakKeyDictionary[type, list[str]] = WeakKeyDictionary()
+
+
+def _methods(kind: type) -> dict[str, types.FunctionType]:
+    """What a class answers to in code of the model's authors."""
+    found: dict[str, Any] = {}
+    for base in reversed(kind.__mro__):
+        if base.__module__.partition(".")[0] not in ("torch", "builtins"):
+            found |= vars(base)
+    return {
+        name: method
+        for name, method in found.items()
+        if type(method) is types.FunctionType and name[:2] != "__"
+    }
 
 
 def _wrap(

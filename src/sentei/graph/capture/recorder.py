@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from math import prod
 from typing import Any
 
 import torch
@@ -65,9 +66,12 @@ class Recorder(TorchDispatchMode):
 
     # -- values ---------------------------------------------------------------------------------
     def adopt(self, tensor: Tensor, origin: str, name: str = "") -> Value:
-        if tensor.is_nested:
-            raise PruneError(NESTED)
-        shape = tuple(tensor.size())
+        try:
+            shape = tuple(tensor.size())
+        except RuntimeError:
+            if tensor.is_nested:
+                raise PruneError(NESTED) from None
+            raise
         known = self._met.get(id(tensor))
         # `t_` and its like change a tensor's shape in place: it is another value from then on.
         if known is not None and known.tensor() is tensor and known.value.shape == shape:
@@ -75,8 +79,7 @@ class Recorder(TorchDispatchMode):
                 known.form = Form.of(known.twin if known.twin is not None else tensor)
             return known.value
         value = Value(self._count, shape, tensor.dtype, origin, name)
-        alone = tensor.numel() == 1 and origin in ("op", "constant")
-        if alone and tensor.is_floating_point():
+        if prod(shape) == 1 and origin in ("op", "constant") and tensor.is_floating_point():
             value.number = None if tensor.is_meta else float(tensor)
         self._meet(tensor, value, self._form(tensor, origin))
         if origin in TWINNED and has_memory(tensor):
