@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import pickle
 import random
 import types
 from collections import OrderedDict, deque
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from einops.layers.torch import EinMix, Rearrange
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
@@ -1213,3 +1215,30 @@ class Ragged(nn.Module):
 def test_nested_tensors_are_refused_in_so_many_words() -> None:
     with pytest.raises(PruneError, match="nested tensors"):
         analyze(Ragged(), torch.randn(4, 5))
+
+
+class Rearranged(nn.Module):
+    """Heads by layers of einops, which are copied from other attributes than they run with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(6, 36), nn.Linear(12, 5)
+        self.split = Rearrange("b n (three h d) -> three b h n d", three=3, h=4)
+        self.mix = EinMix(
+            "b h n (g c) -> b n (h g e)", weight_shape="g c e", bias_shape="g e", g=1, c=3, e=3
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.split(self.qkv(x))
+        return self.out(self.mix((q @ k.mT).softmax(-1) @ v))
+
+
+def test_copies_of_einops_layers_compute_what_the_layers_do(tmp_path) -> None:
+    torch.manual_seed(0)
+    model, x = Rearranged().double(), torch.randn(2, 5, 6, dtype=torch.float64)
+    fresh = copy.deepcopy(model)
+    result = sentei.prune(model, x, target=sentei.Target(width=0.5), granularity="both")
+    assert result.verification.passed and model.split.axes_lengths["h"] == 2
+    loaded = sentei.load(sentei.save(result, tmp_path / "small"), model=fresh)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), loaded):
+        assert torch.equal(other(x), model(x))

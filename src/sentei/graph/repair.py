@@ -20,7 +20,7 @@ from sentei.graph.literals import read_literal, write_literal
 from sentei.graph.stock import documented_sizes
 from sentei.graph.tape import AttributeKey
 
-__all__ = ["new_attributes", "read_attribute", "stock_attributes", "write_attribute"]
+__all__ = ["agree", "new_attributes", "read_attribute", "stock_attributes", "write_attribute"]
 
 
 def new_attributes(analysis: Analysis, kept: Callable[[Dim], int]) -> dict[AttributeKey, int]:
@@ -154,3 +154,23 @@ def stock_attributes(module: nn.Module) -> dict[str, int]:
     if isinstance(module, nn.LSTM):
         edits.update(_lstm_hidden(module))
     return edits
+
+
+def agree(module: nn.Module) -> None:
+    """Let what a layer of einops is copied from say what it computes with.
+
+    It runs with `_axes_lengths`, and makes copies and pickles from `axes_lengths`.
+
+    >>> from einops.layers.torch import Rearrange
+    >>> layer = Rearrange("b (h d) -> b h d", h=3)
+    >>> layer._axes_lengths = (("h", 2),)
+    >>> agree(layer)
+    >>> layer
+    Rearrange('b (h d) -> b h d', h=2)
+    """
+    state = vars(module)
+    stated, used = state.get("axes_lengths"), state.get("_axes_lengths")
+    if isinstance(stated, dict) and isinstance(used, tuple) and stated != dict(used):
+        home = type(module).__mro__
+        if any(kind.__module__.startswith("einops.") for kind in home):
+            state["axes_lengths"] = dict(used)

@@ -24,7 +24,7 @@ from sentei.graph.capture.settings import put_back
 from sentei.graph.errors import PruneError, VerificationError
 from sentei.graph.groups import Groups
 from sentei.graph.history import remember
-from sentei.graph.repair import new_attributes, stock_attributes, write_attribute
+from sentei.graph.repair import agree, new_attributes, stock_attributes, write_attribute
 from sentei.graph.rows import kept_along, take
 from sentei.graph.stock import STAND_INS
 from sentei.graph.tape import AttributeKey, Node, Tape, Value, flatten
@@ -346,6 +346,7 @@ def apply(model: nn.Module, surgery: Surgery, transaction: _Transaction | None =
         if where.module or where.path:
             write_attribute(model, where, number)
     for module in model.modules():
+        agree(module)
         for attribute, size in stock_attributes(module).items():
             if vars(module)[attribute] != size:
                 vars(module)[attribute] = size
