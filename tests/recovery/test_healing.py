@@ -10,7 +10,7 @@ from torch import nn
 import sentei
 from sentei.graph.errors import PruneError
 from sentei.hooks import Distill
-from sentei.recovery import Recipe, compensate, merge, recalibrate, reconstruct, train
+from sentei.recovery import Recipe, compensate, merge, recalibrate, reconstruct, soften, train
 
 
 def conv_net(bias: bool = True) -> nn.Module:
@@ -88,6 +88,119 @@ def test_reconstruction_helps_on_data_it_did_not_see(bias):
     told = reconstruct(model, result.model, result.surgery, (x, y), batch_size=32)
     assert gap(result.model, model, new) < 0.7 * before
     assert all(t.after <= t.before or not t.used for t in told)
+
+
+class Normed(nn.Module):
+    """Two convolutions, each into a batch norm; where `seen`, the first is added behind it, too."""
+
+    def __init__(self, seen: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.norm = nn.Conv2d(2, 12, 3, padding=1), nn.BatchNorm2d(12)
+        self.two, self.last = nn.Conv2d(12, 10, 3), nn.BatchNorm2d(10)
+        self.head, self.seen = nn.Linear(10, 4), seen
+
+    def forward(self, x):
+        one = self.one(x)
+        y = self.norm(one).relu()
+        two = self.two(y + one if self.seen else y)
+        return self.head(self.last(two).relu().mean((2, 3)))
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_a_refit_in_front_of_a_batch_norm_keeps_its_lengths_and_its_function(seen):
+    x, y = images(128)
+    model = Normed(seen).double()
+    model.train()(x)
+    model.eval()
+    result = sentei.delete_units(model, {"one": range(7)}, x[:2], inplace=False)
+    free, kept = copy.deepcopy(result.model), copy.deepcopy(result.model)
+    told = reconstruct(model, free, result.surgery, (x, y), keep_norms=False)
+    assert not any(t.kept_norm for t in told)
+    told = {t.layer: t for t in reconstruct(model, kept, result.surgery, (x, y))}
+    length = {
+        name: net.two.weight.flatten(1).norm(dim=1)
+        for name, net in {"was": result.model, "free": free, "kept": kept}.items()
+    }
+    assert told["two"].used and told["two"].kept_norm
+    assert not told["head"].kept_norm
+    torch.testing.assert_close(length["kept"], length["was"])
+    assert (length["free"] > 1.1 * length["was"]).all()
+    torch.testing.assert_close(kept(x), free(x), rtol=1e-6, atol=1e-8)
+
+
+def test_lengths_are_not_kept_where_somebody_else_looks():
+    """The output of `one` goes to a batch norm and past it: scaled, it would not be the same."""
+    from sentei.recovery.pairs import in_order, pairs
+    from sentei.recovery.reconstruct import _keep_lengths, _matrix, _norms_behind
+
+    x, y = images(32)
+    for seen in (False, True):
+        model = Normed(seen).double().eval()
+        result = sentei.delete_units(model, {"one": range(4)}, x[:2], inplace=False)
+        small, batch = result.model, (x, y)
+        one = in_order(pairs(model, small, result.surgery), small, batch)[0]
+        norm = _norms_behind([one], small, batch)["one"]
+        assert norm is small.norm
+        before, answers = copy.deepcopy(small.state_dict()), small(x)
+        assert _keep_lengths(one.after, norm, 3 * _matrix(one.after), small, batch) is not seen
+        torch.testing.assert_close(small(x), answers)
+        if seen:
+            for name, value in small.state_dict().items():
+                assert torch.equal(value, before[name]), name
+
+
+def test_softened_logits_give_the_same_answers_with_the_confidence_asked_for():
+    model, (x, y) = conv_net().eval(), images()
+    with torch.no_grad():
+        model[-1].weight.mul_(50)
+    before = model(x)
+    factor = soften(model, (x, y), confidence=0.4)
+    after = model(x)
+    assert 0 < factor < 1
+    torch.testing.assert_close(after, factor * before)
+    assert after.softmax(1).amax(1).mean().item() == pytest.approx(0.4, abs=1e-6)
+    assert soften(model, (x, y), confidence=0.4) == pytest.approx(1)
+    assert soften(model, (x, y), confidence=0.9) == 1  # less sure than that: left as it is
+
+
+def test_logits_with_classes_in_another_place_are_softened_and_others_refused():
+    class Last(nn.Module):
+        def __init__(self, end):
+            super().__init__()
+            torch.manual_seed(0)
+            self.head, self.end = nn.Linear(6, 3), end
+
+        def forward(self, x):
+            return self.end(self.head(x))
+
+    x = 9 * torch.randn(8, 5, 6)
+    words = Last(lambda y: y.transpose(1, 2))  # (N, classes, positions)
+    assert soften(words, (x, x), confidence=0.5) < 1
+    assert words(x).softmax(1).amax(1).mean().item() == pytest.approx(0.5, abs=1e-4)
+    for end in (torch.tanh, lambda y: y.log_softmax(-1)):
+        model = Last(end)
+        held = copy.deepcopy(model.state_dict())
+        with pytest.raises(PruneError, match="not that of a linear layer"):
+            soften(model, (x, x))
+        assert all(torch.equal(v, held[k]) for k, v in model.state_dict().items())
+    for wrong in (0.2, 1.5):
+        with pytest.raises(PruneError, match="confidence"):
+            soften(words, (x, x), confidence=wrong)
+
+
+def test_weights_that_are_used_elsewhere_are_not_softened():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.head = nn.Embedding(7, 4), nn.Linear(4, 7, bias=False)
+            self.head.weight = self.words.weight
+
+        def forward(self, x):
+            return self.head(9 * self.words(x))
+
+    with pytest.raises(PruneError, match="'words' uses the weights"):
+        soften(Tied(), (torch.arange(7), torch.arange(7)))
 
 
 def test_the_patches_of_any_convolution_are_those_its_weight_sees():

@@ -5,6 +5,7 @@
 - `recalibrate`: batch-norm statistics of the network as it is now.
 - `compensate`: the constant part of what was removed, folded into biases.
 - `reconstruct`: layers refitted by least squares to what the original computed. No labels.
+- `soften`: logits made less sure, so that training after a refit has a gradient. No labels.
 - `merge`: removed units merged into the kept ones most like them. No data.
 """
 
@@ -14,7 +15,8 @@ from sentei.recovery.merge import merge
 from sentei.recovery.recalibrate import recalibrate
 from sentei.recovery.reconstruct import reconstruct
 from sentei.recovery.resumable import train_resumably
+from sentei.recovery.soften import soften
 from sentei.recovery.train import Log, Recipe, TrainingError, train
 
 __all__ = ["Evaluation", "Log", "Recipe", "TrainingError", "compensate", "evaluate", "finetune",
-           "merge", "recalibrate", "reconstruct", "train", "train_resumably"]  # fmt: skip
+           "merge", "recalibrate", "reconstruct", "soften", "train", "train_resumably"]  # fmt: skip
