@@ -273,6 +273,7 @@ class Against:
     theirs: float
     mean: float
     half: float
+    seeds: int
     ahead: int
     level: int
     behind: int
@@ -286,19 +287,22 @@ class Against:
 
 
 def against(records: list[dict[str, Any]], ours: str = OURS) -> list[Against]:
-    """For each task, ratio and moment; nothing where `ours` or a seed's rows are missing."""
+    """For each task, ratio and moment, over the seeds that have `ours`; two at least."""
     from scipy import stats
 
     found = []
     for name in sorted({r["task"] for r in records}):
         for ratio in sorted({r["ratio"] for r in records if r["task"] == name}, reverse=True):
-            rows = [r["rows"] for r in records if (r["task"], r["ratio"]) == (name, ratio)]
+            here = [r["rows"] for r in records if (r["task"], r["ratio"]) == (name, ratio)]
+            rows = [r for r in here if ours in r]
+            if len(rows) < 2:
+                continue
             peers = [
                 label for label in rows[0]
                 if label.startswith("torch-pruning")
                 and all("failed" not in r.get(label, {"failed": ""}) for r in rows)
             ]  # fmt: skip
-            if not peers or len(rows) < 2 or any(ours not in r for r in rows):
+            if not peers:
                 continue
             for moment in ("before", "after"):
                 values = {k: [100 * r[k][moment] for r in rows] for k in (ours, *peers)}
@@ -310,6 +314,7 @@ def against(records: list[dict[str, Any]], ours: str = OURS) -> list[Against]:
                         name, ratio, moment, best.removeprefix("torch-pruning "),
                         statistics.fmean(values[ours]), statistics.fmean(values[best]),
                         statistics.fmean(gaps), float(stats.t.ppf(0.975, len(gaps) - 1)) * error,
+                        len(gaps),
                         sum(g > 1e-9 for g in gaps), sum(abs(g) <= 1e-9 for g in gaps),
                         sum(g < -1e-9 for g in gaps),
                     )
@@ -318,14 +323,14 @@ def against(records: list[dict[str, Any]], ours: str = OURS) -> list[Against]:
 
 
 AGAINST = ("task", "fewer MACs", "fine-tuning", "ours", "peer's best", "of", "ours - peer's, 95 %",
-           "seeds ahead, level, behind", "is")  # fmt: skip
+           "seeds", "ahead, level, behind", "is")  # fmt: skip
 
 
 def cells(a: Against) -> list[str]:
     """A row under `AGAINST`."""
     return [
         a.task, f"{1 / a.ratio:g}x", a.moment, f"{a.ours:.2f}", f"{a.theirs:.2f}", a.peer,
-        f"{a.mean:+.2f} ± {a.half:.2f}", f"{a.ahead}, {a.level}, {a.behind}", a.words,
+        f"{a.mean:+.2f} ± {a.half:.2f}", f"{a.seeds}", f"{a.ahead}, {a.level}, {a.behind}", a.words,
     ]  # fmt: skip
 
 

@@ -28,10 +28,10 @@ def test_ours_is_compared_with_the_criterion_that_came_out_best():
     # Differences -1, 1, 0: standard error 1 / sqrt(3), Student's t of 2 degrees of freedom 4.303.
     assert after.half == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
     assert (after.ahead, after.level, after.behind) == (1, 1, 1)
-    assert cells(after)[6:] == ["+0.00 ± 2.48", "1, 1, 1", "within noise"]
+    assert cells(after)[6:] == ["+0.00 ± 2.48", "3", "1, 1, 1", "within noise"]
 
 
-def test_a_criterion_that_failed_once_does_not_count_and_a_missing_row_of_ours_gives_nothing():
+def test_a_criterion_that_failed_once_does_not_count_and_seeds_without_ours_neither():
     pytest.importorskip("scipy")
     records = [record(s, ours=(0.9, 0.8), peer_a=(0.99, 0.99), peer_b=(0.1, 0.1)) for s in (0, 1)]
     records[1]["rows"]["torch-pruning a"] = {"failed": "RuntimeError"}
