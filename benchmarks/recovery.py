@@ -3,8 +3,8 @@
 Every network is pruned to a half, a quarter and an eighth of its multiply-adds, then healed:
 
 - none, recalibrate, compensate, merge, reconstruct: as `sentei.recovery` has them, batch-norm
-  statistics recalibrated after each of them but the first; "free lengths" is reconstruct with
-  keep_norms=False, where there are batch norms; "soften" is reconstruct, then `soften`;
+  statistics recalibrated after each of them but the first; "keep lengths" is reconstruct with
+  keep_norms=True, where there are batch norms; "soften" is that, then `soften`;
 - each then fine-tuned alike; "distil" is reconstruct, then the same fine-tuning with the unpruned
   network as teacher, and "distil only" is recalibrate, then that;
 - four of them also with units ranked otherwise, as the peer has several criteria, too: by "l2",
@@ -16,7 +16,8 @@ One way of ours is what the documentation recommends (`OURS`), everywhere the sa
 seeds from 20 on (six of the residual network, two and one of the others), which are not among those
 reported. A second table compares it, seed by seed, with
 that criterion of the peer which came out best at the point in question: chosen with hindsight,
-once before and once after fine-tuning, which is generous to the peer.
+once before and once after fine-tuning, which is generous to the peer. A third compares the same
+healing with units ranked as came out best for us at that point, likewise with hindsight.
 
     python -m benchmarks.recovery [--tasks digits/resnet digits/vit sources/gpt] [--seeds 3]
 
@@ -34,7 +35,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -95,17 +96,19 @@ def macs(model: nn.Module, t: Task) -> int:
 # -- ours ----------------------------------------------------------------------------------------
 RANKED = {"": ("taylor", "none"), ", l2": ("l2", "none"), ", lamp": ("l2", "lamp")}
 """How units are ranked: criterion and normalisation, by what is added to a row's name."""
-AGAIN = ("recalibrate", "free lengths", "reconstruct", "soften", "distil", "distil only")
+AGAIN = ("recalibrate", "reconstruct", "keep lengths", "soften", "distil", "distil only")
 ALL = ("none", "compensate", "merge", *AGAIN)
 TRIED = {"": ALL, ", l2": AGAIN, ", lamp": tuple(a for a in AGAIN if a != "soften")}
 OURS = "soften, l2"
 """The row that the documentation recommends: units ranked as `sentei.prune` does by default."""
+RANKINGS = ("soften", "soften, l2")
+"""The same healing by ranking, as the peer has criteria."""
 
 
 def labels(whole: nn.Module, which: str) -> list[str]:
-    """What is done with units ranked in this way; lengths are free where no batch norm is."""
+    """What is done with units ranked in this way; lengths are kept where there are batch norms."""
     norms = any(isinstance(m, _BatchNorm) for m in whole.modules())
-    return [label for label in TRIED[which] if norms or label != "free lengths"]
+    return [label for label in TRIED[which] if norms or label != "keep lengths"]
 
 
 def healed(
@@ -130,10 +133,12 @@ def healed(
             "compensate": lambda m, s=surgery: compensate(whole, m, s, (x, y)),
             "merge": lambda m, r=result: merge(whole, m, r),
             "reconstruct": lambda m, s=surgery: reconstruct(whole, m, s, (x, y), seed=seed),
-            "free lengths": lambda m, s=surgery: reconstruct(
-                whole, m, s, (x, y), seed=seed, keep_norms=False
+            "keep lengths": lambda m, s=surgery: reconstruct(
+                whole, m, s, (x, y), seed=seed, keep_norms=True
             ),
-            "soften": lambda m, s=surgery: reconstruct(whole, m, s, (x, y), seed=seed),
+            "soften": lambda m, s=surgery: reconstruct(
+                whole, m, s, (x, y), seed=seed, keep_norms=True
+            ),
             "distil": lambda m, s=surgery: reconstruct(whole, m, s, (x, y), seed=seed),
             "distil only": lambda m: recalibrate(m, (x, y)),
         }
@@ -259,8 +264,9 @@ def measure(
 
 @dataclass(frozen=True)
 class Against:
-    """Our recommended way against the peer's best criterion, seed by seed, in points.
+    """A way of ours against the peer's best criterion, seed by seed, in points.
 
+    way, peer: which of either; ours, theirs: their means.
     moment: "before" or "after" fine-tuning. mean: of the differences, ours - theirs; half: half the
     width of its 95 % confidence interval (Student's t); ahead, level, behind: seeds.
     """
@@ -268,6 +274,7 @@ class Against:
     task: str
     ratio: float
     moment: str
+    way: str
     peer: str
     ours: float
     theirs: float
@@ -286,15 +293,18 @@ class Against:
         return "within noise"
 
 
-def against(records: list[dict[str, Any]], ours: str = OURS) -> list[Against]:
-    """For each task, ratio and moment, over the seeds that have `ours`; two at least."""
+def against(records: list[dict[str, Any]], ours: Sequence[str] = (OURS,)) -> list[Against]:
+    """For each task, ratio and moment, over the seeds that have all of `ours`; two at least.
+
+    Of several of ours the best is taken, as of the peer's.
+    """
     from scipy import stats
 
     found = []
     for name in sorted({r["task"] for r in records}):
         for ratio in sorted({r["ratio"] for r in records if r["task"] == name}, reverse=True):
             here = [r["rows"] for r in records if (r["task"], r["ratio"]) == (name, ratio)]
-            rows = [r for r in here if ours in r]
+            rows = [r for r in here if all(way in r for way in ours)]
             if len(rows) < 2:
                 continue
             peers = [
@@ -305,14 +315,15 @@ def against(records: list[dict[str, Any]], ours: str = OURS) -> list[Against]:
             if not peers:
                 continue
             for moment in ("before", "after"):
-                values = {k: [100 * r[k][moment] for r in rows] for k in (ours, *peers)}
-                best = max(peers, key=lambda k, values=values: statistics.fmean(values[k]))
-                gaps = [a - b for a, b in zip(values[ours], values[best], strict=True)]
+                values = {k: [100 * r[k][moment] for r in rows] for k in (*ours, *peers)}
+                means = {k: statistics.fmean(v) for k, v in values.items()}
+                way, best = (max(some, key=means.__getitem__) for some in (ours, peers))
+                gaps = [a - b for a, b in zip(values[way], values[best], strict=True)]
                 error = statistics.stdev(gaps) / len(gaps) ** 0.5
                 found.append(
                     Against(
-                        name, ratio, moment, best.removeprefix("torch-pruning "),
-                        statistics.fmean(values[ours]), statistics.fmean(values[best]),
+                        name, ratio, moment, way, best.removeprefix("torch-pruning "),
+                        means[way], means[best],
                         statistics.fmean(gaps), float(stats.t.ppf(0.975, len(gaps) - 1)) * error,
                         len(gaps),
                         sum(g > 1e-9 for g in gaps), sum(abs(g) <= 1e-9 for g in gaps),
@@ -322,14 +333,20 @@ def against(records: list[dict[str, Any]], ours: str = OURS) -> list[Against]:
     return found
 
 
-AGAINST = ("task", "fewer MACs", "fine-tuning", "ours", "peer's best", "of", "ours - peer's, 95 %",
+AGAINST = ("task", "fewer MACs", "fine-tuning", "ours", "", "peer's best", "", "difference, 95 %",
            "seeds", "ahead, level, behind", "is")  # fmt: skip
+
+
+COMPARED = {
+    "What we recommend against the best of torch-pruning's criteria, seed by seed": (OURS,),
+    "The same healing by the ranking that came out best, as the peer's criterion": RANKINGS,
+}
 
 
 def cells(a: Against) -> list[str]:
     """A row under `AGAINST`."""
     return [
-        a.task, f"{1 / a.ratio:g}x", a.moment, f"{a.ours:.2f}", f"{a.theirs:.2f}", a.peer,
+        a.task, f"{1 / a.ratio:g}x", a.moment, f"{a.ours:.2f}", a.way, f"{a.theirs:.2f}", a.peer,
         f"{a.mean:+.2f} ± {a.half:.2f}", f"{a.seeds}", f"{a.ahead}, {a.level}, {a.behind}", a.words,
     ]  # fmt: skip
 
@@ -351,23 +368,25 @@ def show(console: Console, records: list[dict[str, Any]]) -> None:
         for label in dict.fromkeys(k for r in here for k in r["rows"]):
             points = []
             for ratio in ratios:
-                rows = [r["rows"].get(label, {}) for r in here if r["ratio"] == ratio]
-                if any("failed" in r or not r for r in rows):
-                    points.append("failed")
+                every = [r["rows"].get(label) for r in here if r["ratio"] == ratio]
+                rows = [r for r in every if r]
+                if not rows or any("failed" in r for r in rows):
+                    points.append("failed" if rows else "not run")
                     continue
                 both = []
                 for key in ("before", "after"):
                     values = [100 * r[key] for r in rows]
                     spread = statistics.stdev(values) if len(values) > 1 else 0.0
                     both.append(f"{statistics.fmean(values):.1f} ± {spread:.1f}")
-                points.append(" → ".join(both))
+                fewer = f" ({len(rows)} seeds)" if len(rows) < len(every) else ""
+                points.append(" → ".join(both) + fewer)
             table.add_row(label, *points)
         console.print(table)
-    pairs = Table(*AGAINST, title=f'"{OURS}" against the best of torch-pruning\'s criteria at each '
-                  "point, seed by seed, in points", title_justify="left")  # fmt: skip
-    for row in against(records):
-        pairs.add_row(*cells(row))
-    console.print(pairs)
+    for title, ours in COMPARED.items():
+        pairs = Table(*AGAINST, title=f"{title}, in points", title_justify="left")
+        for row in against(records, ours):
+            pairs.add_row(*cells(row))
+        console.print(pairs)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -379,7 +398,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    console = Console(width=150)
+    console = Console(width=170)
     if not options.table:
         for name in options.tasks:
             for seed in range(options.seeds):

@@ -115,9 +115,10 @@ def test_a_refit_in_front_of_a_batch_norm_keeps_its_lengths_and_its_function(see
     model.eval()
     result = sentei.delete_units(model, {"one": range(7)}, x[:2], inplace=False)
     free, kept = copy.deepcopy(result.model), copy.deepcopy(result.model)
-    told = reconstruct(model, free, result.surgery, (x, y), keep_norms=False)
+    told = reconstruct(model, free, result.surgery, (x, y))
     assert not any(t.kept_norm for t in told)
-    told = {t.layer: t for t in reconstruct(model, kept, result.surgery, (x, y))}
+    told = reconstruct(model, kept, result.surgery, (x, y), keep_norms=True)
+    told = {t.layer: t for t in told}
     length = {
         name: net.two.weight.flatten(1).norm(dim=1)
         for name, net in {"was": result.model, "free": free, "kept": kept}.items()

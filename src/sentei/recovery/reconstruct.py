@@ -43,7 +43,7 @@ def reconstruct(
     batch_size: int = 64,
     ridge: float = 1e-3,
     positions: int = 4096,
-    keep_norms: bool = True,
+    keep_norms: bool = False,
     seed: int = 0,
     progress: bool = False,
 ) -> list[Refit]:
@@ -56,17 +56,19 @@ def reconstruct(
     layer has one. The last quarter of the batches is not fitted, and judges: weights that are no
     better there are not taken.
 
-    Fewer inputs that do the work of all have larger weights, two to four times as long at an eighth
-    of the multiply-adds. In front of a batch norm length changes nothing, except that it divides
-    what a training step does: gradients shrink with it, and the weights that they move have grown.
-    So each output's weights are brought back to the length they had before the refit, and the mean
-    and variance of the batch norm follow; the network computes the same, and learns as fast as one
-    that was not refitted (`benchmarks/recovery.py` has both).
+    Fewer inputs that do the work of all have larger weights: two to four times as long where much
+    was removed. In front of a batch norm length changes nothing, except that it divides what a
+    training step does: gradients shrink with it, and the weights that they move have grown. With
+    `keep_norms` each output's weights are brought back to the length they had before the refit, and
+    the mean and variance of the batch norm follow; the network computes the same, and its layers
+    learn as fast as those of one that was not refitted. Take it together with `soften`: alone it
+    lets a last layer whose weights have grown, too, push the others around (at an eighth of the
+    multiply-adds training ended lower with it than without; `benchmarks/recovery.py`).
 
     Args:
         surgery: `result.surgery` of the pruning that led from `original` to `pruned`.
         positions: of a convolution's output positions, at most so many a batch are looked at.
-        keep_norms: False leaves the lengths as least squares gave them.
+        keep_norms: in front of batch norms, keep the lengths that the weights had before.
     Returns:
         what each layer's refit gave, in the order of execution.
     Raises:

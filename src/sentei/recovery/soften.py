@@ -23,11 +23,11 @@ def soften(model: nn.Module, data: Data, *, confidence: float = 0.5, batch_size:
     k = the largest factor in (0, 1] with   mean over x of max softmax(k · z(x)) <= confidence
 
     Weights and bias of the layer are multiplied by k. The largest logit stays the largest, so that
-    no answer changes; only how sure the model is. To be called after `reconstruct`, where training
-    comes next: weights fitted to the logits of a network that knows its training data by heart give
-    a loss near zero there, hence no gradient, and stay where the fit left them; softened, they go
-    on to something that is better on data that neither has seen (`benchmarks/recovery.py`). A model
-    that is less sure than that (most language models) is left as it is.
+    no answer changes; only how sure the model is. To be called where training comes next, after
+    `reconstruct(..., keep_norms=True)`: weights fitted to the logits of a network that knows its
+    training data by heart give a loss near zero there, hence no gradient, and stay where the fit
+    left them. Softened, they move on (`benchmarks/recovery.py`: mostly to more accuracy). A model
+    that is less sure than that, as most language models are, is left as it is.
 
     Args:
         model: `model(x)` gives logits `(N, classes, ...)`, or they are its output's `.logits`, as
