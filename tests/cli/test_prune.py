@@ -288,7 +288,7 @@ def test_predicted_and_measured_times_are_shown(home):
     (timing,) = read_result(out)["timing"]
     assert timing["predicted"] > 0 and timing["after"] > 0
     words = " ".join(text.split())
-    assert words.count("predicted, ") == 2 and len(re.findall(r"[µm]?s measured", words)) == 2
+    assert words.count("predicted, ") == 2 and len(re.findall(r"\d [µm]?s measured", words)) == 2
     assert " predicted for what is left" in (out / "report.html").read_text()
 
 
