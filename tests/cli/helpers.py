@@ -45,6 +45,27 @@ class Residual(nn.Module):
             x = x + block(x)
         return self.last(x)
 
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.layers = nn.Sequential(*(Layer(6 + 2 * i) for i in range(4)))
+
+    def forward(self, x):
+        return self.last(self.layers(self.first(x)))
+
+class Layer(nn.Module):
+    def __init__(self, wide):
+        super().__init__()
+        self.norm, self.a, self.b = nn.LayerNorm(8), nn.Linear(8, wide), nn.Linear(wide, 8)
+
+    def forward(self, x):
+        return x + self.b(torch.relu(self.a(self.norm(x))))
+
+def encoder():
+    torch.manual_seed(4)
+    return Encoder()
+
 def residual():
     torch.manual_seed(3)
     return Residual()

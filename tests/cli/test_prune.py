@@ -192,6 +192,24 @@ def test_whole_layers_go_too(home):
     assert sentei("verify", out, "--trust").count("✓") == 4
 
 
+def test_what_is_renumbered_keeps_its_name_in_the_figures(home):
+    """When a layer of a list goes, those behind it are called otherwise in the smaller model."""
+    out = home / "numbers"
+    text = sentei(
+        "prune", f"{home}/mine.py:encoder", "-d", f"{home}/mine.py:data", "-c", "taylor", "-t",
+        "25%", "--depth", "--rounds", "2", "--epochs", "1", "-o", out,
+    )  # fmt: skip
+    result = read_result(out)
+    gone, taken = result["gone"], [name for step in result["layers"] for name in step]
+    assert len(gone) == len(set(gone)) > 1 and gone != taken
+    assert ", ".join(gone) in " ".join(text.split())
+    wide = {f"layers.{i}.a": 6 + 2 * i for i in range(4)} | {"first": 8}
+    assert all(g["before"] == wide[name] for name, g in result["groups"].items())
+    left = [name for name in result["groups"] if name != "first"]
+    assert not {name.removesuffix(".a") for name in left} & set(gone)
+    assert sentei("verify", out, "--trust").count("✓") == 4
+
+
 def healed(home, *how):
     """A run on digits, healed in some ways and then verified."""
     out = home / "-".join(["heal", *how])
@@ -422,7 +440,7 @@ def test_a_folder_in_use_is_left_alone(run, home, tmp_path):
 
 def test_model_files_that_misbehave(home):
     rest = ("--input", "1x6", "-t", "50%")
-    assert "mine.py:72: RuntimeError: no luck today" in error(
+    assert "mine.py:93: RuntimeError: no luck today" in error(
         "plan", f"{home}/mine.py:raises", *rest
     )
     assert "SystemExit" in error("plan", f"{home}/mine.py:leaves", *rest)

@@ -11,6 +11,7 @@ from sentei.cli import show
 from sentei.cli.config import Config
 from sentei.cli.opened import open_all
 from sentei.cli.pruning import check, cut, facts_of
+from sentei.cli.pruning.names import originals, renumbering
 from sentei.cli.rounding import unrounded, unrounded_words
 from sentei.graph.errors import PruneError
 from sentei.pruning import Result
@@ -50,7 +51,8 @@ def plan_table(result: Result, round_to: int | str | None = None) -> Lines:
     more = f"… and {cut - _SHOWN} more groups. " if cut > _SHOWN else ""
     words = f"{more}{groups - cut} of {groups} groups would keep all their units."
     if result.layers:
-        words = f"Layers to go: {', '.join(la.name for la in result.layers)}. {words}"
+        names = originals([layer.name for layer in result.layers], renumbering(result))
+        words = f"Layers to go: {', '.join(names)}. {words}"
     held = [show.escape(f"left whole: {name}: {why}") for name, why in result.held.items()]
     if narrow := unrounded(result, round_to):
         held.insert(0, show.escape(unrounded_words(narrow, cut, round_to)))

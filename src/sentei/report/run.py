@@ -289,7 +289,7 @@ def _double(before: float, after: float) -> str:
 
 def _gone(result: Facts, name: str) -> bool:
     """Was the layer, or one that it is part of, taken out as a whole?"""
-    out = [n for step in result.get("layers") or [] for n in step]
+    out = result.get("gone") or [n for step in result.get("layers") or [] for n in step]
     return any(name == n or name.startswith(f"{n}.") for n in out)
 
 

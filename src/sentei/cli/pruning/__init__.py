@@ -13,7 +13,8 @@ How a run goes, and which file tells it:
 
 What these share lies beside them: `work` (the run they are stages of), `cutting` (one pruning as a
 configuration wants it), `healing` (repairs right after one), `targets` (the budget of one round),
-`facts` (one pruning as JSON), `figures` (the whole run as JSON), `telling` (who is told how it
+`floors` (what every group keeps over all rounds), `facts` (one pruning as JSON), `figures` (the
+whole run as JSON), `names` (what was called how before layers went), `telling` (who is told how it
 goes).
 
 Every stage leaves its files, then is written into the journal. What is done is never done again;

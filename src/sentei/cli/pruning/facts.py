@@ -10,6 +10,7 @@ from torch import Tensor
 
 import sentei
 from sentei.cli.folder import Facts
+from sentei.cli.pruning.names import renumbering
 from sentei.cli.rounding import unrounded
 from sentei.graph.table import reasons
 from sentei.graph.verify import Verification
@@ -38,6 +39,7 @@ def facts_of(result: sentei.Result, round_to: int | str | None = None) -> Facts:
         "held": dict(result.held),
         "unrounded": unrounded(result, round_to),
         "layers": [layer.name for layer in result.layers],
+        "renumbering": renumbering(result),
         "units": _units(result.surgery.units) if result.surgery is not None else {},
         "verification": None if check is None else _checked(check),
         "timing": None if timing is None else dataclasses.asdict(timing),

@@ -14,8 +14,9 @@ from sentei.allocation.table import machine
 from sentei.cli.config import Config
 from sentei.cli.folder import Facts, Run
 from sentei.cli.opened import Opened
+from sentei.cli.pruning.names import original, originals
 
-__all__ = ["groups_of", "keeps_zeros", "numbered", "removals", "result_of"]
+__all__ = ["groups_of", "keeps_zeros", "layers_gone", "numbered", "removals", "result_of"]
 
 
 def result_of(run: Run, opened: Opened) -> Facts:
@@ -53,6 +54,7 @@ def result_of(run: Run, opened: Opened) -> Facts:
         "held": {k: v for step in removed for k, v in step["held"].items()},
         "unrounded": [*{n: 0 for step in removed for n in step.get("unrounded", [])}],
         "layers": [step["layers"] for step in removed],
+        "gone": layers_gone(run),
         "units": [step["units"] for step in removed],
         "verification": [step["verification"] for step in removed],
         "training": _trainings(stages),
@@ -75,12 +77,27 @@ def removals(run: Run) -> list[Facts]:
 
 
 def groups_of(run: Run) -> Facts:
-    """group -> its kind, and its width before the first removal and after the last."""
+    """group, as the unpruned model calls it -> its kind, and its width before the first removal and
+    after the last."""
     groups: Facts = {}
+    gone: list[str] = []
     for step in removals(run):
+        gone += step.get("renumbering", ())
         for name, width in step["groups"].items():
-            groups.setdefault(name, dict(width))["after"] = width["after"]
+            first = groups.setdefault(original(name, gone), dict(width))
+            first["after"] = width["after"]
     return groups
+
+
+def layers_gone(run: Run) -> list[str]:
+    """The layers that were taken out, as the unpruned model calls them."""
+    found: list[str] = []
+    gone: list[str] = []
+    for step in removals(run):
+        more = step.get("renumbering", [])
+        found += originals(step["layers"], more, gone)
+        gone += more
+    return found
 
 
 def numbered(stages: Mapping[str, Any], head: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
@@ -14,6 +14,7 @@ from sentei.cli.config import Config
 from sentei.cli.folder import Facts
 from sentei.cli.opened import Opened
 from sentei.cli.pruning.cutting import cut
+from sentei.cli.pruning.names import original, renumbering
 
 __all__ = ["cut_above", "floors_of"]
 
@@ -22,20 +23,25 @@ __all__ = ["cut_above", "floors_of"]
 _NEAR = 0.5
 
 
-def floors_of(first: Facts, share: float) -> dict[str, int]:
+def floors_of(groups: Facts, share: float) -> dict[str, int]:
     """group -> the fewest units it may have after any round: `share` of its width before the first.
 
     Args:
-        first: what the first round did; see `facts_of`.
+        groups: by the names they had then; see `sentei.cli.pruning.figures.groups_of`.
 
-    >>> floors_of({"groups": {"fc": {"before": 30, "after": 9}}}, 0.1)
+    >>> floors_of({"fc": {"before": 30, "after": 9}}, 0.1)
     {'fc': 3}
     """
-    return {name: ceil_share(share, width["before"]) for name, width in first["groups"].items()}
+    return {name: ceil_share(share, width["before"]) for name, width in groups.items()}
 
 
 def cut_above(
-    config: Config, opened: Opened, model: nn.Module, target: Target, floors: Mapping[str, int]
+    config: Config,
+    opened: Opened,
+    model: nn.Module,
+    target: Target,
+    floors: Mapping[str, int],
+    gone: Sequence[str] = (),
 ) -> sentei.Result:
     """`cut` on a copy of a model that was cut before, where no group ends below its floor.
 
@@ -43,6 +49,9 @@ def cut_above(
     below a floor, it is made anew: with a smallest share at which that group ends on its floor; or,
     where that would bind the others too much, with that group left whole.
 
+    Args:
+        floors: by the names that groups had before any layer was taken out.
+        gone: layers that went in earlier rounds and after which others are renumbered.
     Raises:
         PruneError: the target is out of reach above the floors.
     """
@@ -50,12 +59,13 @@ def cut_above(
     while True:
         now = config.model_copy(update={"min_fraction": share, "protect": whole})
         result = cut(now, opened, copy.deepcopy(model), target)
-        widths = result.plan.widths
+        widths, layers = result.plan.widths, [*gone, *renumbering(result)]
+        least = {name: floors.get(original(name, layers), 0) for name in widths}
         # Half a unit less, for the share is rounded up to whole units.
         low = {
-            name: (floors[name] - 0.5) / result.groups[name].size
+            name: (least[name] - 0.5) / result.groups[name].size
             for name in widths
-            if widths[name] < floors.get(name, 0)
+            if widths[name] < least[name]
         }
         if not low:
             return result

@@ -18,6 +18,7 @@ from sentei.cli.folder import Facts
 from sentei.cli.pruning.cutting import calibration, cut
 from sentei.cli.pruning.evaluating import evaluate_as
 from sentei.cli.pruning.facts import facts_of, verdict
+from sentei.cli.pruning.figures import groups_of, layers_gone, removals
 from sentei.cli.pruning.floors import cut_above, floors_of
 from sentei.cli.pruning.healing import heal
 from sentei.cli.pruning.targets import round_target
@@ -79,8 +80,9 @@ def _prune(work: Work, number: int) -> Facts:
     if number == 1:
         result = cut(config, opened, work.model, target)
     else:
-        floors = floors_of(work.run.stages["prune-1"], config.min_fraction)
-        result = cut_above(config, opened, work.model, target, floors)
+        floors = floors_of(groups_of(work.run), config.min_fraction)
+        gone = [name for step in removals(work.run) for name in step.get("renumbering", ())]
+        result = cut_above(config, opened, work.model, target, floors, gone)
         work.model = result.model
     facts = facts_of(result, config.round_to)
     began = time.perf_counter()
@@ -148,8 +150,10 @@ def _tell(work: Work, number: int) -> None:
     say("prune", text, sum(facts["seconds"].values()))
     if facts["timing"] is not None:
         say("", timed(facts["timing"]))
-    if facts["layers"]:
-        say("", f"whole layers taken out: {', '.join(facts['layers'])}")
+    if went := len(facts["layers"]):
+        past = sum(len(work.run.stages[f"prune-{n}"]["layers"]) for n in range(1, number))
+        names = layers_gone(work.run)[past : past + went]
+        say("", f"whole layers taken out: {', '.join(names)}")
     for name, why in list(facts["held"].items())[:3]:
         say("", f"{name} left whole: {why}")
     if narrow := facts.get("unrounded"):
