@@ -96,8 +96,8 @@ def take_time(work: Work) -> None:
     shrunk = bool(groups_of(work.run)) and facts.get("zeros") is None
     if shrunk and facts["after"] > _HARDLY * facts["before"]:
         work.report.line(
-            "", "hardly faster here, with one example: --target latency=50% plans by times "
-            "measured on this machine"
+            "", "hardly faster here, with one example: --target latency=50% plans by the clock "
+            "of this machine"
         )  # fmt: skip
 
 
