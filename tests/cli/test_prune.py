@@ -16,7 +16,7 @@ from sentei.cli.comparing import summary
 from sentei.cli.config import Config, read_config
 from sentei.cli.folder import read_result
 from sentei.cli.opened import Opened
-from sentei.cli.pruning import features_left, prune
+from sentei.cli.pruning import features_left, healing, prune
 from sentei.cli.pruning.floors import cut_above
 from sentei.sources import Source
 from tests.cli.helpers import error, sentei, widest
@@ -236,6 +236,18 @@ def test_every_way_to_heal_on_digits(home, bare, heal):
     assert not all(torch.equal(a[n], b[n]) for n in a)
     if heal != "merge":  # which sees no data, and promises nothing about any
         assert result["final"]["loss"] < without["final"]["loss"]
+
+
+def test_softening_changes_no_answer_and_keeps_lengths(home, bare, monkeypatch):
+    told = []
+    real = healing.reconstruct
+    monkeypatch.setattr(
+        healing, "reconstruct", lambda *a, **k: told.append(k["keep_norms"]) or real(*a, **k)
+    )
+    result, without = read_result(healed(home, "soften")), read_result(bare)
+    assert result["final"]["value"] == without["final"]["value"]
+    assert read_result(healed(home, "reconstruct", "soften"))["units"] == without["units"]
+    assert told == [True]
 
 
 def test_distillation_with_options(home):

@@ -160,8 +160,9 @@ OPTIONS: dict[str, Any] = {
     "heal": Annotated[
         list[str] | None,
         option("--heal", metavar="NAME", panel=HOW,
-               help="Repair right after pruning: compensate, merge, reconstruct, recalibrate. "
-               "Several with commas."),
+               help="Repair right after pruning: compensate, merge, reconstruct, recalibrate; and "
+               "soften, for classifiers that are trained next. Several with commas, in this "
+               "order."),
     ],
     # -- training -----------------------------------------------------------------------------
     "epochs": Annotated[

@@ -11,7 +11,7 @@ from torch import nn
 
 import sentei
 from sentei.cli.config import Config
-from sentei.recovery import compensate, merge, recalibrate, reconstruct
+from sentei.recovery import compensate, merge, recalibrate, reconstruct, soften
 
 __all__ = ["HEALS", "Wound", "heal"]
 
@@ -20,7 +20,7 @@ __all__ = ["HEALS", "Wound", "heal"]
 class Wound:
     """What a healing sees: the network before and after a pruning, and what that did.
 
-    data: batches of training examples.
+    data: batches of training examples. softened: is `soften` to follow?
     """
 
     before: nn.Module
@@ -28,14 +28,16 @@ class Wound:
     result: sentei.Result
     data: Any
     seed: int
+    softened: bool = False
 
 
 HEALS: dict[str, Callable[[Wound], object]] = {
     "compensate": lambda w: compensate(w.before, w.after, w.result.surgery, w.data),
     "merge": lambda w: merge(w.before, w.after, w.result),
     "reconstruct": lambda w: reconstruct(
-        w.before, w.after, w.result.surgery, w.data, seed=w.seed
+        w.before, w.after, w.result.surgery, w.data, seed=w.seed, keep_norms=w.softened
     ),
+    "soften": lambda w: soften(w.after, w.data),
     "recalibrate": lambda w: recalibrate(w.after, w.data),
 }  # fmt: skip
 """The values of `--heal`; see `sentei.recovery`. Each changes `after` in place."""
@@ -48,7 +50,7 @@ def heal(
 
     Each draws from the seed alone. Returns what was done.
     """
-    wound = Wound(before, after, result, data, config.seed)
+    wound = Wound(before, after, result, data, config.seed, "soften" in config.heal)
     for name in config.heal:
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
