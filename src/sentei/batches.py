@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Batch", "Data", "Loss", "batches", "forward", "in_memory", "is_batch", "loss_of",
-           "own_loss", "size", "steps", "to_device", "value_of"]  # fmt: skip
+__all__ = ["Batch", "Data", "Loss", "batches", "forward", "home_of", "in_memory", "is_batch",
+           "loss_of", "own_loss", "size", "steps", "to_device", "value_of"]  # fmt: skip
 
 Batch = Any
 """`(inputs, targets)`, or a mapping of keyword arguments."""
@@ -155,6 +155,11 @@ def size(batch: Batch) -> int:
         if isinstance(part, (Tensor, Mapping, tuple, list)):
             return size(part)
     raise ValueError(f"a batch holds no tensor: {type(batch).__name__}")
+
+
+def home_of(model: nn.Module) -> torch.device:
+    """Where the model lies: the device of its first parameter, the CPU where it has none."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -32,7 +32,7 @@ from sentei.graph.groups import analyze, call_arguments
 from sentei.graph.history import history
 from sentei.pruning import Result
 from sentei.pruning.job import Job, timed
-from sentei.storage.files import RECIPE, WEIGHTS, few
+from sentei.storage.files import WEIGHTS, few
 from sentei.storage.files import replace as replace_folder
 from sentei.storage.shards import INDEX, Form, Shards, write_shard
 
@@ -399,24 +399,17 @@ class _Writer:
 
     def artefact(self, folder: str | os.PathLike[str]) -> Path:
         """A folder for `sentei.load`."""
-        from sentei.storage.recipe import Origin, Weights
-        from sentei.storage.saving import recipe_of
+        from sentei.storage.recipe import Origin
+        from sentei.storage.saving import recipe_of, write_recipe
 
-        model, source = self.result.model, self.source
+        model = self.result.model
         recipe = recipe_of(model, history(model), self.tensors, self.result, ())
-        origin = Origin(
-            kind=source.kind, name=source.name, options=source.options, facts=source.facts
-        )
+        recipe = recipe.model_copy(update={"source": Origin.of(self.source)})
         forms = {name: self._form(name) for name in self.tensors}
         self.total = sum(form.bytes for form in forms.values())
 
         def fill(new: Path) -> None:
-            file = new / WEIGHTS
-            digest = write_shard(file, forms, self._values, {"format": "pt"}, self._count)
-            weights = Weights(file=WEIGHTS, bytes=file.stat().st_size, sha256=digest)
-            text = recipe.model_copy(update={"source": origin, "weights": weights}).model_dump_json(
-                indent=1, exclude_defaults=True
-            )
-            (new / RECIPE).write_text(text + "\n", encoding="utf-8")
+            digest = write_shard(new / WEIGHTS, forms, self._values, {"format": "pt"}, self._count)
+            write_recipe(new, recipe, digest)
 
         return replace_folder(folder, fill)

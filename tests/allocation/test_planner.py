@@ -13,6 +13,7 @@ from sentei.allocation import ALLOCATIONS, NORMALISERS, Curve, Target, movable, 
 from sentei.allocation.movable import togethers
 from sentei.graph.errors import PruneError
 from sentei.graph.groups import analyze
+from tests.pruning.test_prune import Halves
 from tests.random_networks import networks
 
 # Those that need nothing but scores.
@@ -320,15 +321,6 @@ def test_uniform_tells_sizes_apart():
 
 
 def test_tied_groups_keep_equal_shares():
-    class Halves(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 2)
-
-        def forward(self, x):
-            left, right = torch.cat([self.a(x), self.b(x)], -1).chunk(2, -1)
-            return self.c(left * 2) + right.sum()
-
     groups = analyze(Halves(), torch.zeros(1, 4))
     assume_tied = [members for members in groups.classes() if len(members) > 1]
     assert assume_tied

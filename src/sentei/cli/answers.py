@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from sentei.batches import to_device
+from sentei.batches import home_of, to_device
 
 __all__ = ["answers"]
 
 
 def answers(model: nn.Module, inputs: Any) -> list[Tensor]:
     """The tensors a model answers to `[args, kwargs]`, in order, on the CPU."""
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = home_of(model)
     args, kwargs = to_device(list(inputs), device)
     with torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(0)

@@ -12,6 +12,7 @@ from sentei.allocation.latency import Latency, Timing
 from sentei.allocation.planner import OutOfReach
 from sentei.allocation.table import LatencyTable
 from sentei.allocation.target import in_units
+from sentei.batches import home_of
 from sentei.graph.axis import Dim
 from sentei.graph.errors import PruneError
 from sentei.graph.surgery import Surgery
@@ -41,7 +42,7 @@ def on_time(
 ) -> tuple[Plan, Surgery | None, Timing]:
     """Plan with measured times; time the pruned model, and plan anew while it is too slow."""
     model = job.model
-    home = next((p.device for p in model.parameters()), torch.device("cpu"))
+    home = home_of(model)
     if home.type == "meta":
         raise PruneError("a model on the meta device has no latency: load it where it is to run")
     if table is None:

@@ -31,6 +31,7 @@ from sentei.allocation import Seconds, movable
 from sentei.allocation.latency import Latency
 from sentei.allocation.table import LatencyTable
 from sentei.allocation.target import Target, share_of
+from sentei.batches import home_of
 from sentei.criteria import Criterion, Evidence, score
 from sentei.graph.blueprint import without_cache
 from sentei.graph.capture import unwrap
@@ -107,7 +108,7 @@ def with_depth(
     fastest = options["allocation"] == "fastest"
     by_loss = options["data"] is not None and options["loss"] is not None and not fastest
     if fastest or target.latency is not None:
-        home = next((p.device for p in model.parameters()), torch.device("cpu"))
+        home = home_of(model)
         options["latency_table"] = table = table or LatencyTable(home)
     before: float | None = None
     if target.latency is not None:

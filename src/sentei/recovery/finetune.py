@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from rich.progress import Progress
 from torch import nn
 
-from sentei.batches import Data, Loss, batches, forward, size, to_device
+from sentei.batches import Data, Loss, batches, forward, home_of, size, to_device
 from sentei.recovery.train import Recipe, TrainingError, check_data, progress_bar, train
 
 __all__ = ["Evaluation", "TrainingError", "evaluate", "finetune", "progress_bar"]
@@ -104,7 +104,7 @@ def evaluate(
     3
     """
     check_data(data)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = home_of(model)
     flags = {module: module.training for module in model.modules()}
     right, near, targets, count, total, classes = 0, 0, 0, 0, 0.0, 0
     model.eval()

@@ -17,6 +17,7 @@ from torch import nn
 from sentei.graph.errors import PruneError, closest
 from sentei.sources.library import need, noise, tokens
 from sentei.sources.source import Opened, Source
+from sentei.storage.shards import nothing_stored
 
 __all__ = ["build", "describe", "example", "inputs_for", "skeleton"]
 
@@ -62,10 +63,7 @@ def build(source: Source) -> Opened:
     if not Path(source.name).is_dir():
         raise PruneError(f"there is no folder {source.name}")
     if not any(Path(source.name).glob("*.safetensors")):
-        raise PruneError(
-            f"{source.name} has no *.safetensors; pickled weights (*.bin, *.pt) are not read. "
-            "Convert once, where you trust them: model.save_pretrained(folder)"
-        )
+        raise nothing_stored(source.name)
     config = _config(source)
     try:
         model, found = kind.from_pretrained(

@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from sentei.batches import home_of
 from sentei.graph.blueprint import is_config
 from sentei.graph.capture import unwrap
 from sentei.graph.capture.settings import INTERNAL, holds_settings
@@ -26,6 +27,7 @@ from sentei.graph.surgery import Surgery, _Transaction, apply, renew
 from sentei.graph.tape import AttributeKey
 from sentei.storage.files import RECIPE, WEIGHTS, few, locate, quoted, regular, sha256
 from sentei.storage.saving import dtype_name, names_of, stored_names
+from sentei.storage.shards import TYPES
 
 if TYPE_CHECKING:  # pydantic waits until something is loaded: `import sentei` stays light
     from sentei.storage.recipe import Edit, Origin, Recipe, Removed
@@ -243,7 +245,7 @@ def _make_room(recipe: Recipe, model: nn.Module) -> None:
     """
     known = _dtypes()
     modules = dict(model.named_modules())
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = home_of(model)
     for name, stored in recipe.tensors.items():
         where, _, key = name.rpartition(".")
         state = vars(modules[where]) if where in modules else {}
@@ -472,19 +474,12 @@ def _check_file(recipe: Recipe, path: Path, file: Any, widths: list[int]) -> Non
         if dtype == "complex128":
             expected, dtype = [*expected, 2], "float64"
         one = file.get_slice(name)
-        if one.get_shape() != expected or _DTYPES.get(one.get_dtype()) != dtype:
+        kind = TYPES.get(one.get_dtype())
+        if one.get_shape() != expected or kind is None or dtype_name(kind) != dtype:
             raise PruneError(
                 f"{path}: {name} is {one.get_dtype()} {one.get_shape()[:8]}, "
                 f"the recipe says {dtype} {expected}"
             )
-
-
-_DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "C64": "complex64",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "BOOL": "bool",
-    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
-    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
-}  # fmt: skip
 
 
 def _fill(model: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from sentei.graph.errors import PruneError
 from sentei.graph.history import Gone, Put
 from sentei.graph.layers.plain import Plain
 from sentei.storage.files import RECIPE, quoted, read
+
+if TYPE_CHECKING:
+    from sentei.sources import Source
 
 __all__ = [
     "VERSION",
@@ -275,6 +278,13 @@ class Origin(_Strict):
     name: _Name
     options: dict[_Name, JsonValue] = {}
     facts: dict[_Name, JsonValue] = {}
+
+    @classmethod
+    def of(cls, source: Source) -> Origin:
+        """As the file has it."""
+        return cls(
+            kind=source.kind, name=source.name, options=source.options, facts=source.facts
+        )  # fmt: skip
 
 
 class Recipe(_Strict):

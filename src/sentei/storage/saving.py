@@ -27,7 +27,8 @@ if TYPE_CHECKING:  # pydantic waits until something is saved: `import sentei` st
     from sentei.sources import Source
     from sentei.storage.recipe import Origin, Recipe
 
-__all__ = ["dtype_name", "names_of", "recipe_of", "save", "stored_names"]
+__all__ = ["dtype_name", "names_of", "recipe_of", "save", "stored_names",
+           "write_recipe"]  # fmt: skip
 
 
 def save(
@@ -77,7 +78,6 @@ def save(
     True
     """
     from sentei.methods.apply import Outcome
-    from sentei.storage.recipe import Weights
 
     if isinstance(what, Outcome):
         masks = masks or what.masks or ()
@@ -102,14 +102,22 @@ def save(
     def fill(new: Path) -> None:
         file = new / WEIGHTS
         save_file(_stored_forms(tensors), file, {"format": "pt"})
-        weights = Weights(file=WEIGHTS, bytes=file.stat().st_size, sha256=sha256(file))
-        text = recipe.model_copy(update={"weights": weights}).model_dump_json(
-            indent=1, exclude_defaults=True
-        )
-        (new / RECIPE).write_text(text + "\n", encoding="utf-8")
+        write_recipe(new, recipe, sha256(file))
         file.chmod((new / RECIPE).stat().st_mode)  # safetensors lets nobody else read it
 
     return replace(folder, fill)
+
+
+def write_recipe(folder: Path, recipe: Recipe, digest: str) -> None:
+    """Put the recipe beside the weights that lie there, whose SHA-256 is `digest`."""
+    from sentei.storage.recipe import Weights
+
+    size = (folder / WEIGHTS).stat().st_size
+    weights = Weights(file=WEIGHTS, bytes=size, sha256=digest)
+    text = recipe.model_copy(update={"weights": weights}).model_dump_json(
+        indent=1, exclude_defaults=True
+    )
+    (folder / RECIPE).write_text(text + "\n", encoding="utf-8")
 
 
 def names_of(model: nn.Module) -> dict[int, list[str]]:
@@ -226,7 +234,7 @@ def _origin(recipe: Recipe, model: nn.Module, given: Source | str | None) -> Ori
     source = None if source is None else source.origin()
     if source is None:
         return None
-    origin = Origin(kind=source.kind, name=source.name, options=source.options, facts=source.facts)
+    origin = Origin.of(source)
     if source.kind == "file":
         return origin  # building would run the user's file once more; loading checks as well
     try:

@@ -23,7 +23,7 @@ from torch import Tensor
 from sentei.graph.errors import PruneError
 from sentei.storage.files import few, quoted
 
-__all__ = ["INDEX", "Form", "Shards", "write_shard"]
+__all__ = ["INDEX", "TYPES", "Form", "Shards", "nothing_stored", "write_shard"]
 
 INDEX = "model.safetensors.index.json"
 # Names of types in the header, as https://github.com/huggingface/safetensors has them.
@@ -34,7 +34,7 @@ _NAMES = {
     torch.bool: "BOOL", torch.complex64: "C64",
     torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
 }  # fmt: skip
-_TYPES = {name: dtype for dtype, name in _NAMES.items()}
+TYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 
 class Form(NamedTuple):
@@ -108,9 +108,9 @@ class Shards(Mapping[str, Tensor]):
         """Shape and type, without looking at the values."""
         part = self._holders[self.where[name]].get_slice(name)
         kind = part.get_dtype()
-        if kind not in _TYPES:
+        if kind not in TYPES:
             raise PruneError(f"{self.path}: {quoted(name)} is of type {kind}, which is not read")
-        return Form(tuple(part.get_shape()), _TYPES[kind])
+        return Form(tuple(part.get_shape()), TYPES[kind])
 
     def close(self) -> None:
         self._holders = {}
@@ -197,8 +197,13 @@ def _files(path: Path) -> list[Path]:
         return [path / name for name in names]
     found = sorted(path.glob("*.safetensors"))
     if not found:
-        raise PruneError(
-            f"{path} has no *.safetensors; pickled weights (*.bin, *.pt) are not read. Convert "
-            "once, where you trust them: model.save_pretrained(folder)"
-        )
+        raise nothing_stored(path)
     return found
+
+
+def nothing_stored(folder: Path | str) -> PruneError:
+    """What is said of a folder without safetensors."""
+    return PruneError(
+        f"{folder} has no *.safetensors; pickled weights (*.bin, *.pt) are not read. "
+        "Convert once, where you trust them: model.save_pretrained(folder)"
+    )

@@ -18,6 +18,7 @@ from sentei.batches import (
     Loss,
     batches,
     forward,
+    home_of,
     in_memory,
     is_batch,
     size,
@@ -218,7 +219,7 @@ def rehearse(model: nn.Module, dataset: Dataset) -> None:
     sentei.graph.errors.PruneError: toy: the training data has the class 7, and the model tells 3 \
 apart; classes count from 0
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = home_of(model)
     flags = {module: module.training for module in model.modules()}
     model.eval()
     try:
@@ -301,7 +302,7 @@ def evaluate(
         if tick is not None:
             tick(found.count)
         return Score(dataset.metric.name, found.accuracy, found.loss, found.count)
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = home_of(model)
     flags = {module: module.training for module in model.modules()}
     model.eval()
     seen, good, total = 0, 0.0, 0.0
